@@ -1,0 +1,318 @@
+"""What happened: one frozen record per event. `evolve` over these is the only thing that changes the state.
+
+Events are a storage format (the event store keeps them for ever): append fields with defaults, never rename, reorder or
+reuse. Each is whole in itself: history and the fold need no other entry to read it. Field types as for commands.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from raftalloc.core.commands import Constraint
+from raftalloc.core.quantities import Vector
+
+READY: Final = 1
+CORDONED: Final = 2
+DRAINING: Final = 3
+LOST: Final = 4
+NODE_STATE_NAMES: Final = {READY: "READY", CORDONED: "CORDONED", DRAINING: "DRAINING", LOST: "LOST"}
+
+RELEASED: Final = "RELEASED"
+LEASE_EXPIRED: Final = "LEASE_EXPIRED"
+DURATION_ENDED: Final = "DURATION_ENDED"
+NODE_REMOVED: Final = "NODE_REMOVED"
+DRAINED: Final = "DRAINED"
+RESERVATION_ENDED: Final = "RESERVATION_ENDED"
+CANCELLED: Final = "CANCELLED"
+DEADLINE: Final = "DEADLINE"
+END_REASONS: Final = (
+    RELEASED,
+    LEASE_EXPIRED,
+    DURATION_ENDED,
+    NODE_REMOVED,
+    DRAINED,
+    RESERVATION_ENDED,
+    CANCELLED,
+    DEADLINE,
+)
+
+COMPLETED: Final = "COMPLETED"
+BROKEN: Final = "BROKEN"
+
+
+@dataclass(frozen=True, slots=True)
+class KindDefined:
+    """A dotted kind got a column."""
+
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
+class WeightsSet:
+    """A new epoch of best_fit's weights: one integer per column, from the fleet's capacity (design 9.18)."""
+
+    weights: Vector
+
+
+@dataclass(frozen=True, slots=True)
+class NodeRegistered:
+    """A node or provider is there, or has other capacity, devices or attributes than before."""
+
+    node_id: str
+    provider: bool
+    capacity: Vector
+    devices: tuple[str, ...]
+    attributes: tuple[tuple[str, str], ...]
+    static: bool
+
+
+@dataclass(frozen=True, slots=True)
+class NodeStateChanged:
+    """deadline_ms: of a drain; 0: none."""
+
+    node_id: str
+    state: int
+    deadline_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class NodeRemoved:
+    """The node is forgotten; nothing was on it any more."""
+
+    node_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class QuotaSet:
+    """Limits and parent of a quota node; implicit: made for an agent type that nobody set a quota for."""
+
+    name: str
+    parent: str
+    limits: Vector
+    implicit: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class QuotaDeleted:
+    """The quota node is forgotten."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Queued:
+    """A request waits (all of it, or the members of it that did not start)."""
+
+    request_id: int
+    count: int
+    gang: bool
+    agent_id: str
+    agent_type: str
+    workflow_id: str
+    principal: str
+    priority: int
+    demand: Vector
+    gpu_models: tuple[str, ...]
+    constraints: tuple[Constraint, ...]
+    duration_ms: int
+    lease_ttl_ms: int
+    policy: int
+    reservation_id: int
+    deadline_ms: int
+    started: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Granted:
+    """One allocation. suppliers: the node or provider of each kind of `demand`, in its order."""
+
+    allocation_id: int
+    request_id: int
+    agent_id: str
+    agent_type: str
+    workflow_id: str
+    principal: str
+    priority: int
+    demand: Vector
+    node_id: str
+    suppliers: tuple[str, ...]
+    devices: Vector
+    token: int
+    expires_ms: int
+    ends_ms: int
+    lease_ttl_ms: int
+    reservation_id: int
+    waited_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Renewed:
+    """Lease and end as they are now."""
+
+    allocation_id: int
+    expires_ms: int
+    ends_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """An allocation gave its resources back; reason is one of END_REASONS."""
+
+    allocation_id: int
+    reason: str
+    agent_id: str
+    workflow_id: str
+    node_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Withdrawn:
+    """What waited of a request waits no more: CANCELLED, DEADLINE, RESERVATION_ENDED."""
+
+    request_id: int
+    reason: str
+    count: int
+    agent_id: str
+    workflow_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A command was answered with a Rejection."""
+
+    code: str
+    field: str
+    subject: str
+    numbers: tuple[tuple[str, int], ...]
+    agent_id: str = ""
+    workflow_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ReservationMade:
+    """A window is booked, on these suppliers and devices."""
+
+    reservation_id: int
+    agent_id: str
+    agent_type: str
+    workflow_id: str
+    principal: str
+    priority: int
+    demand: Vector
+    node_id: str
+    suppliers: tuple[str, ...]
+    devices: Vector
+    start_ms: int
+    end_ms: int
+    gpu_models: tuple[str, ...] = ()
+    constraints: tuple[Constraint, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ReservationMoved:
+    """Its node or provider can no longer serve it; another does from now on."""
+
+    reservation_id: int
+    node_id: str
+    suppliers: tuple[str, ...]
+    devices: Vector
+
+
+@dataclass(frozen=True, slots=True)
+class ReservationOpened:
+    """The window begins: what was booked is now held."""
+
+    reservation_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReservationEnded:
+    """COMPLETED, CANCELLED or BROKEN; nothing drawn from it is left."""
+
+    reservation_id: int
+    reason: str
+    agent_id: str
+    workflow_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class LeaderTook:
+    """A new leader; every live lease is longer by gap_ms."""
+
+    replica_id: str
+    gap_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class RulesSwitched:
+    """From here on these rules decide."""
+
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class SessionOpened:
+    """An idempotency session of this principal."""
+
+    session: int
+    principal: str
+
+
+@dataclass(frozen=True, slots=True)
+class SessionsExpired:
+    """Sessions and keys last used before before_ms are forgotten (keys leave a tombstone)."""
+
+    before_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """The outcome of an attempt that carried an idempotency, kept for its retries. `digest` tells its command apart."""
+
+    session: int
+    sequence: int
+    key: str
+    digest: str
+    status: int
+    subject: int
+    count: int
+    token: int
+    rejection_code: str = ""
+    rejection_field: str = ""
+    rejection_subject: str = ""
+    rejection_numbers: tuple[tuple[str, int], ...] = ()
+
+
+Event = (
+    KindDefined
+    | WeightsSet
+    | NodeRegistered
+    | NodeStateChanged
+    | NodeRemoved
+    | QuotaSet
+    | QuotaDeleted
+    | Queued
+    | Granted
+    | Renewed
+    | Ended
+    | Withdrawn
+    | Refused
+    | ReservationMade
+    | ReservationMoved
+    | ReservationOpened
+    | ReservationEnded
+    | LeaderTook
+    | RulesSwitched
+    | SessionOpened
+    | SessionsExpired
+    | Answered
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Happened:
+    """One event, and the row of the entry's command that caused it (-1: `settle` did)."""
+
+    event: Event
+    cause: int

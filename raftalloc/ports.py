@@ -1,0 +1,179 @@
+"""What the shell needs from the outside, as Protocols: each has at least two implementations.
+
+Production and simulation differ only in these (design 9.7). Nothing in `raft`, `service` or `storage` calls the event
+loop's clock, a socket, a file or a subprocess but through one of Clock, Disk, Net, Rng, Spawn.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+
+class Timer(Protocol):
+    """A call that is still to come."""
+
+    def cancel(self) -> None:
+        """Do not call."""
+
+
+class Clock(Protocol):
+    """Time. Monotonic for intervals; wall only where the whole group starts cold."""
+
+    def monotonic(self) -> float:
+        """Seconds, never going back."""
+
+    def wall_ms(self) -> int:
+        """Milliseconds since the Unix epoch, as this machine believes."""
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait."""
+
+    def call_later(self, seconds: float, callback: Callable[[], None]) -> Timer:
+        """Call back on the event loop."""
+
+    def call_soon(self, callback: Callable[[], None]) -> Timer:
+        """Call back on the event loop's next turn."""
+
+
+class Rng(Protocol):
+    """Randomness that a seed can replace."""
+
+    def random(self) -> float:
+        """In [0, 1)."""
+
+    def token(self, bytes_count: int) -> bytes:
+        """Unpredictable bytes."""
+
+
+class Disk(Protocol):
+    """Small whole files of a data directory: identity, locks, manifests."""
+
+    def read(self, path: str) -> bytes | None:
+        """The content, or None where there is no such file."""
+
+    def write(self, path: str, content: bytes) -> None:
+        """Replace the file in one step, synced, its directory too."""
+
+    def list(self, path: str) -> list[str]:
+        """Names in a directory, sorted; empty where there is none."""
+
+    def make_directory(self, path: str) -> None:
+        """Also its parents."""
+
+    def remove_tree(self, path: str) -> None:
+        """And everything below; no error where there is none."""
+
+    def lock(self, path: str) -> Callable[[], None]:
+        """Hold this file for this process, answer how to let go. Raises DataDirectoryError: "in use by pid N"."""
+
+
+class Net(Protocol):
+    """What the Raft transport stands on."""
+
+    def poller(self) -> object:
+        """What tells pysyncobj of its sockets; opaque to all but `raft.replica`."""
+
+    def can_bind(self, host: str, port: int) -> bool:
+        """Whether the address is free."""
+
+
+class Child(Protocol):
+    """A process of our own, spoken to over pipes in frames."""
+
+    async def send(self, frame: bytes) -> None:
+        """Waits while the pipe is full."""
+
+    async def receive(self) -> bytes:
+        """The next frame; raises EOFError when the child has gone."""
+
+    async def stop(self) -> None:
+        """Close its input, wait, and kill it if it will not end."""
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+
+
+class Spawn(Protocol):
+    """Starting processes. Nothing ever forks."""
+
+    async def child(self, module: str, arguments: Sequence[str]) -> Child:
+        """Run `python -m module arguments...`."""
+
+
+class Consensus(Protocol):
+    """The replicated log, as the service sees it: bytes in, the same bytes out, in one order, on every replica."""
+
+    async def start(self) -> None:
+        """Join the group; replays what is committed through `apply` before it returns where it is alone."""
+
+    async def propose(self, entry: bytes) -> object:
+        """Answers what `apply` returned for it here. Raises NotLeader/NoLeader (not done) or OutcomeUnknown."""
+
+    async def stop(self) -> None:
+        """Leave the network; nothing is applied after."""
+
+    def transfer(self, to_replica_id: str) -> Awaitable[str]:
+        """Stand back; answers the new leader's id."""
+
+    @property
+    def is_leader(self) -> bool:
+        """Whether this replica leads and has applied an entry of its own term."""
+
+    @property
+    def role(self) -> str:
+        """leader, follower or candidate."""
+
+    @property
+    def leader_id(self) -> str:
+        """Replica id of the leader, or empty."""
+
+    @property
+    def term(self) -> int:
+        """Raft's current term."""
+
+    @property
+    def commit_index(self) -> int:
+        """Raft's commit index."""
+
+    @property
+    def applied_index(self) -> int:
+        """Last index given to `apply`."""
+
+
+class EventStore(Protocol):
+    """Entries and their events by index, with secondary indices, and state snapshots.
+
+    A BLOCK is the bytes of one index (core.codec.Block). An index key is a short string such as `agent/a1` or `workflow/w`
+    or `allocation/17`. Calls are answered in order; `append` may answer before the block is durable.
+    """
+
+    async def append(self, index: int, block: bytes, keys: Sequence[str]) -> None:
+        """Keep a block. Waits while the store is behind by more than it may be. Indices rise, with gaps."""
+
+    async def read(self, from_index: int, limit: int) -> list[tuple[int, bytes]]:
+        """Up to `limit` blocks from `from_index` on, in order."""
+
+    async def find(self, key: str, before_index: int, limit: int) -> list[tuple[int, bytes]]:
+        """Blocks under an index key, newest first, below `before_index`."""
+
+    async def bounds(self) -> tuple[int, int]:
+        """Lowest and highest index kept; (0, 0) when empty."""
+
+    async def save_snapshot(self, index: int, state: bytes, manifest: bytes) -> tuple[str, int]:
+        """Write an immutable snapshot directory, manifest last. Answers its path and bytes. Older ones but two go."""
+
+    async def load_snapshot(self) -> tuple[int, bytes, bytes] | None:
+        """The newest snapshot that is whole (index, state, manifest); bad ones are passed over."""
+
+    async def snapshots(self) -> list[int]:
+        """Indices of whole snapshots, newest first."""
+
+    async def sync(self) -> None:
+        """Everything appended is on disk when this answers."""
+
+    async def close(self) -> None:
+        """Sync and let go."""
