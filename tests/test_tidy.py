@@ -249,7 +249,8 @@ def test_each_rule_complains_of_what_it_forbids(rule, source):
 
 
 def test_the_rules_let_plain_code_pass():
-    source = "def f(id: int) -> int:\n    assert id > 0\n    return id // 2\norder = np.argsort(x, kind='stable')\na = b.partition('.')"
+    source = "def f(id: int) -> int:\n    assert id > 0\n    return id // 2\n"
+    source += "order = np.argsort(x, kind='stable')\nhead = text.partition('.')"
     rules = (
         functions_are_short,
         exceptions_are_not_swallowed,
