@@ -1,0 +1,249 @@
+"""One call of the API, tried again until it is answered or the caller's deadline is over.
+
+A "no" (InvalidRequest, Rejected, Forbidden ...) is an answer and ends the call. A fault (Unavailable, OutcomeUnknown)
+is none: the call goes to the next replica, with the same idempotency, so that it is carried out once however often it
+is sent. The first round over the endpoints goes without a pause, then pauses double from PAUSE_S to PAUSE_S_MAX, each
+shortened at random so that many clients do not come back at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from google.protobuf.message import Message
+
+from raftalloc.api.v1 import allocator_pb2, types_pb2
+from raftalloc.client.sessions import WINDOW, Sessions, Stamp
+from raftalloc.client.statuses import READ
+from raftalloc.errors import (
+    InvalidRequest,
+    NotLeader,
+    OutcomeUnknown,
+    Overloaded,
+    RaftallocError,
+    Rejected,
+    Unavailable,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from raftalloc.client.routing import Router
+
+Answer = TypeVar("Answer", bound=Message)
+Request = TypeVar("Request", bound=Message)
+
+PAUSE_S: Final = 0.025
+PAUSE_S_MAX: Final = 0.25
+KEY_EXPIRED: Final = "KEY_EXPIRED"
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class _Effort:
+    """How far one call has come. `maybe_done`: an attempt may have changed something although nobody said so."""
+
+    method: str
+    deadline: float
+    changes: bool
+    attempts: int = 0
+    maybe_done: bool = False
+    last: RaftallocError | None = None
+
+
+class Caller:
+    """Makes the calls of one client. All times are seconds."""
+
+    def __init__(self, router: Router, *, timeout: float, attempt_timeout: float) -> None:
+        """`timeout`: of a call that gives none; `attempt_timeout`: after which a silent replica is left."""
+        self._router = router
+        self._timeout = check_timeout(timeout)
+        self._attempt_timeout = check_timeout(attempt_timeout)
+        self.sessions = Sessions(self._open_session, loop_time)
+
+    @property
+    def router(self) -> Router:
+        """Which replica is asked."""
+        return self._router
+
+    async def read(
+        self,
+        method: str,
+        request: Message,
+        response_type: type[Answer],
+        *,
+        timeout: float | None = None,
+        stale: bool = False,
+    ) -> Answer:
+        """A call that changes nothing, or nothing more when repeated. `stale`: any replica may answer."""
+        effort = self._effort(method, timeout, changes=False)
+        metadata = ((READ, "any"),) if stale else ()
+        return await self._ask(effort, request, response_type, metadata, stale=stale)
+
+    async def change(
+        self,
+        method: str,
+        request: Request,
+        response_type: type[Answer],
+        *,
+        timeout: float | None = None,
+    ) -> Answer:
+        """A call that must be carried out once. Idempotency that the caller gave is kept."""
+        effort = self._effort(method, timeout, changes=True)
+        while True:
+            stamped = type(request)()
+            stamped.CopyFrom(request)
+            stamps = await self.stamp(_unstamped(stamped))
+            try:
+                answer = await self._ask(effort, stamped, response_type)
+                if effort.maybe_done or not stamps or not _expired(answer):
+                    return answer
+            except Rejected as error:
+                if effort.maybe_done or not stamps or error.code != KEY_EXPIRED:
+                    raise
+            finally:
+                for stamp in stamps:
+                    self.sessions.done(stamp)
+            # The only attempt was refused since the group has forgotten our session: nothing was done.
+            for stamp in stamps:
+                self.sessions.forget(stamp.session)
+
+    async def aimed(
+        self,
+        address: str,
+        method: str,
+        request: Message,
+        response_type: type[Answer],
+        *,
+        timeout: float | None = None,
+    ) -> Answer:
+        """One attempt at one replica, whoever leads; an empty address is the one that would be asked next."""
+        address = address or self._router.pick()
+        seconds = self._timeout if timeout is None else check_timeout(timeout)
+        transport = self._router.transport(address)
+        answer, trailing = await transport.unary(method, request, response_type, timeout=seconds)
+        self._router.heard(address, trailing)
+        return answer
+
+    async def stamp(self, unstamped: Sequence[types_pb2.Idempotency]) -> list[Stamp]:
+        """Name each of these attempts; `sessions.done` must follow for every stamp."""
+        stamps: list[Stamp] = []
+        for start in range(0, len(unstamped), WINDOW):
+            block = unstamped[start : start + WINDOW]
+            stamp = await self.sessions.take(len(block))
+            stamps.append(stamp)
+            for offset, idempotency in enumerate(block):
+                idempotency.session = stamp.session
+                idempotency.sequence = stamp.first + offset
+        return stamps
+
+    async def pause(self, count: int) -> None:
+        """Before attempt `count` (from 0) after the first round."""
+        full = min(PAUSE_S * (1 << min(count, 10)), PAUSE_S_MAX)
+        await asyncio.sleep(full * (0.5 + 0.5 * jitter()))
+
+    def failed(self, address: str, error: RaftallocError) -> None:
+        """Take note of what a fault says about where to go."""
+        if isinstance(error, NotLeader) and error.leader and error.leader != address:
+            self._router.leader_is(error.leader)
+        elif not isinstance(error, Overloaded):
+            self._router.failed(address)
+
+    async def _ask(
+        self,
+        effort: _Effort,
+        request: Message,
+        response_type: type[Answer],
+        metadata: Sequence[tuple[str, str]] = (),
+        *,
+        stale: bool = False,
+    ) -> Answer:
+        """Attempt after attempt until there is an answer or no time left."""
+        round_size = len(self._router.endpoints)
+        while True:
+            left = effort.deadline - loop_time()
+            if left <= 0:
+                raise _given_up(effort)
+            address = self._router.any() if stale else self._router.pick()
+            effort.attempts += 1
+            try:
+                answer, trailing = await self._router.transport(address).unary(
+                    effort.method,
+                    request,
+                    response_type,
+                    timeout=min(left, self._attempt_timeout),
+                    metadata=metadata,
+                )
+            except (Unavailable, OutcomeUnknown) as error:
+                _log.debug("attempt %d of %s: %s", effort.attempts, effort.method, error)
+                effort.maybe_done |= effort.changes and isinstance(error, OutcomeUnknown)
+                effort.last = error
+                self.failed(address, error)
+                if effort.attempts >= round_size or isinstance(error, Overloaded):
+                    await self.pause(max(0, effort.attempts - round_size))
+                continue
+            self._router.heard(address, trailing)
+            return answer
+
+    def _effort(self, method: str, timeout: float | None, *, changes: bool) -> _Effort:
+        """A fresh one, with its deadline."""
+        seconds = self._timeout if timeout is None else check_timeout(timeout)
+        return _Effort(method, loop_time() + seconds, changes)
+
+    async def _open_session(self) -> int:
+        """A session of the group; a lost answer is asked for again under the same key."""
+        request = allocator_pb2.OpenSessionRequest(key=os.urandom(16).hex())
+        answer = await self.read(
+            "/raftalloc.api.v1.Allocator/OpenSession", request, allocator_pb2.OpenSessionResponse
+        )
+        return answer.session
+
+
+def loop_time() -> float:
+    """Monotonic seconds of the running event loop."""
+    return asyncio.get_running_loop().time()
+
+
+def jitter() -> float:
+    """In [0, 1), different in every client."""
+    return int.from_bytes(os.urandom(4)) / (1 << 32)
+
+
+def check_timeout(seconds: float) -> float:
+    """The timeout, if it is one. Raises InvalidRequest."""
+    number = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
+    if not number or not 0 < seconds < float("inf"):
+        raise InvalidRequest("timeout", f"{seconds!r} is no number of seconds above 0", "e.g. 10.0")
+    return float(seconds)
+
+
+def _unstamped(message: Message) -> list[types_pb2.Idempotency]:
+    """The Idempotency of the message, or of each request of a batch, where the caller gave none."""
+    if isinstance(message, allocator_pb2.AllocateBatchRequest):
+        found = [request.idempotency for request in message.requests]
+    else:
+        found = [message.idempotency] if "idempotency" in message.DESCRIPTOR.fields_by_name else []  # type: ignore[attr-defined]  # checked by the descriptor
+    return [each for each in found if not (each.session or each.key)]
+
+
+def _expired(answer: Message) -> bool:
+    """Whether the group says, for the whole of it, that it does not know our session."""
+    if isinstance(answer, allocator_pb2.AllocateBatchResponse):
+        return bool(answer.responses) and all(_expired(each) for each in answer.responses)
+    if isinstance(answer, allocator_pb2.AllocateResponse):
+        return answer.rejected.code == KEY_EXPIRED
+    return False
+
+
+def _given_up(effort: _Effort) -> RaftallocError:
+    """What to raise when the time is over."""
+    tried = f"{effort.method}: no answer in time after {effort.attempts} attempts"
+    last = f"; the last: {effort.last}" if effort.last is not None else ""
+    if effort.maybe_done:
+        return OutcomeUnknown(f"{tried}, one of which may have been carried out{last}")
+    return Unavailable(tried + last)

@@ -1,0 +1,165 @@
+"""Streams that survive the loss of a replica: each goes on where it was, at another one.
+
+`watch` resumes behind the last event that was handed out. `allocate_stream` sends again what was not answered, with the
+same idempotency, so that each request is still carried out once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections import deque
+from typing import TYPE_CHECKING, Final
+
+from raftalloc.api.v1 import allocator_pb2, events_pb2
+from raftalloc.errors import OutcomeUnknown, RaftallocError, Unavailable
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator
+
+    from raftalloc.client.calls import Caller
+    from raftalloc.client.sessions import Stamp
+
+UNDER_WAY_MAX: Final = 1024
+BREAKS_MAX: Final = 40
+"""Breaks in a row without an answer between them: with the pauses of `calls`, about ten seconds."""
+
+_log = logging.getLogger(__name__)
+
+
+async def watch(
+    caller: Caller, method: str, request: events_pb2.WatchRequest
+) -> AsyncGenerator[events_pb2.WatchResponse, None]:
+    """Every response with what is new in it. Ends only by an exception, or when the caller closes it."""
+    asked = events_pb2.WatchRequest()
+    asked.CopyFrom(request)
+    seen = (0, -1)
+    breaks = 0
+    while True:
+        address = caller.router.pick()
+        responses = caller.router.transport(address).stream(method, asked, events_pb2.WatchResponse)
+        try:
+            async with contextlib.aclosing(responses) as stream:
+                async for response in stream:
+                    breaks = 0
+                    fresh = _fresh(response, seen)
+                    if fresh.events:
+                        seen = (fresh.events[-1].index, fresh.events[-1].sequence)
+                    # All up to response.index has come, so the next index is enough; else the last event's, once more.
+                    asked.from_index = max(asked.from_index, response.index + 1, seen[0])
+                    yield fresh
+                raise Unavailable(f"{address} ended the stream")
+        except (Unavailable, OutcomeUnknown) as error:
+            breaks = await _after_break(caller, address, error, breaks)
+
+
+def _fresh(response: events_pb2.WatchResponse, seen: tuple[int, int]) -> events_pb2.WatchResponse:
+    """The response without events that were handed out before."""
+    if not response.events or (response.events[0].index, response.events[0].sequence) > seen:
+        return response
+    fresh = [each for each in response.events if (each.index, each.sequence) > seen]
+    return events_pb2.WatchResponse(events=fresh, index=response.index)
+
+
+async def allocate_stream(
+    caller: Caller, method: str, requests: AsyncIterable[allocator_pb2.AllocateRequest]
+) -> AsyncGenerator[allocator_pb2.AllocateResponse, None]:
+    """One response per request, in their order; at most UNDER_WAY_MAX requests are taken ahead of their answers."""
+    under_way = _UnderWay(caller)
+    pump = asyncio.create_task(under_way.fill(requests))
+    breaks = 0
+    try:
+        while not under_way.finished:
+            address = caller.router.pick()
+            responses = caller.router.transport(address).duplex(
+                method, under_way.feed(), allocator_pb2.AllocateResponse
+            )
+            try:
+                async with contextlib.aclosing(responses) as stream:
+                    async for response in stream:
+                        breaks = 0
+                        under_way.answered()
+                        yield response
+                    if not under_way.finished:
+                        raise OutcomeUnknown(f"{address} ended the stream")
+            except (Unavailable, OutcomeUnknown) as error:
+                breaks = await _after_break(caller, address, error, breaks)
+        await pump  # raises what the requests raised
+    finally:
+        pump.cancel()
+        await asyncio.wait([pump])
+        under_way.close()
+
+
+class _UnderWay:
+    """The requests that have no answer yet, oldest first; `_sent` of them have gone out on the present stream."""
+
+    def __init__(self, caller: Caller) -> None:
+        self._caller = caller
+        self._waiting: deque[tuple[allocator_pb2.AllocateRequest, list[Stamp]]] = deque()
+        self._room = asyncio.Semaphore(UNDER_WAY_MAX)
+        self._changed = asyncio.Event()
+        self._sent = 0
+        self._streams = 0
+        self._complete = False
+
+    @property
+    def finished(self) -> bool:
+        """Whether no request is left to answer or to come."""
+        return self._complete and not self._waiting
+
+    async def fill(self, requests: AsyncIterable[allocator_pb2.AllocateRequest]) -> None:
+        """Take requests in, stamped, while there is room. Apart from the stream, which may break in between."""
+        try:
+            async for request in requests:
+                await self._room.acquire()
+                stamped = allocator_pb2.AllocateRequest()
+                stamped.CopyFrom(request)
+                own = stamped.idempotency.session or stamped.idempotency.key
+                stamps = [] if own else await self._caller.stamp([stamped.idempotency])
+                self._waiting.append((stamped, stamps))
+                self._changed.set()
+        finally:
+            self._complete = True
+            self._changed.set()
+
+    async def feed(self) -> AsyncIterator[allocator_pb2.AllocateRequest]:
+        """What a new stream must send: first what the last one left unanswered."""
+        self._sent = 0
+        self._streams += 1
+        mine = self._streams
+        while mine == self._streams:  # a stream that broke may still ask for a moment
+            if self._sent < len(self._waiting):
+                self._sent += 1
+                yield self._waiting[self._sent - 1][0]
+            elif self._complete:
+                return
+            else:
+                self._changed.clear()
+                await self._changed.wait()
+
+    def answered(self) -> None:
+        """The oldest has its answer."""
+        _, stamps = self._waiting.popleft()
+        self._sent -= 1
+        for stamp in stamps:
+            self._caller.sessions.done(stamp)
+        self._room.release()
+
+    def close(self) -> None:
+        """Nobody waits for the rest."""
+        for _, stamps in self._waiting:
+            for stamp in stamps:
+                self._caller.sessions.done(stamp)
+        self._waiting.clear()
+
+
+async def _after_break(caller: Caller, address: str, error: RaftallocError, breaks: int) -> int:
+    """Look elsewhere after a pause; the breaks in a row so far. Raises the error when there were too many."""
+    _log.debug("stream from %s broke: %s", address, error)
+    if breaks >= BREAKS_MAX:
+        raise error
+    caller.failed(address, error)
+    await caller.pause(breaks)
+    return breaks + 1
