@@ -24,6 +24,11 @@ settings.register_profile("here", **_SHARED)  # type: ignore[arg-type]
 settings.load_profile("ci" if os.environ.get("CI") else "here")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """--rewrite: scenarios write what happened in the place of what they expect."""
+    parser.addoption("--rewrite", action="store_true", help="regenerate tests/scenarios/*.txt")
+
+
 class Run(Protocol):
     """Runs a coroutine on a loop of its own."""
 
