@@ -1,7 +1,7 @@
 """Writes the generated half of raftalloc/api/v1: `python scripts/protos.py OUT`.
 
-The generator is pinned low on purpose: code from an old one runs on newer grpcio and protobuf, never the reverse. The two
-versions are a pair (another mypy-protobuf fails with this grpcio-tools), so both are checked before anything is written.
+The generator is pinned low on purpose: code from an old one runs on newer grpcio and protobuf, never the reverse. The
+two versions are a pair (another mypy-protobuf fails with this grpcio-tools), so both are checked first.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The configuration: cluster.toml and the `RAFTALLOC_*` environment, read here and nowhere else, made into a frozen Config.
+"""The configuration: cluster.toml and the `RAFTALLOC_*` environment, read here and nowhere else, into a frozen Config.
 
 `options` says what there is to set, `source` finds values and the lines they stand in, `load` puts them together.
 Every error is a ConfigError that names the file and line (or the variable), the key, and what to write instead.

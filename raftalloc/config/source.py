@@ -205,7 +205,7 @@ def _contains(values: Any, path: KeyPath) -> bool:  # any TOML value
 
 
 def _place(path: Path, text: str, message: str) -> str:
-    """tomllib's sentence, its place moved to the front as `file:line`."""
+    """The sentence of tomllib, its place moved to the front as `file:line`."""
     match = re.search(r" \(at line (\d+), column (\d+)\)$", message)
     if match:
         return f"{path}:{match[1]}: {message[: match.start()]} (column {match[2]})"

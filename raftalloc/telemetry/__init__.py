@@ -1,1 +1,1 @@
-
+"""How the replica says how it is: logs, metrics."""
