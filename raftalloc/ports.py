@@ -70,11 +70,27 @@ class Disk(Protocol):
         """Hold this file for this process, answer how to let go. Raises DataDirectoryError: "in use by pid N"."""
 
 
+class Poller(Protocol):
+    """What tells pysyncobj of its sockets: its Poller, driven by the event loop. Masks: 1 read, 2 write, 4 error."""
+
+    def attach(self, on_event: Callable[[], None], on_error: Callable[[Exception], None]) -> None:
+        """Who hears after each event, and of what a socket's callback raised."""
+
+    def subscribe(self, descr: int, callback: Callable[[int, int], None], event_mask: int) -> None:
+        """Call back (descr, mask) on these events; replaces what was subscribed for `descr`."""
+
+    def unsubscribe(self, descr: int) -> None:
+        """No more calls."""
+
+    def poll(self, timeout: float) -> None:
+        """Nothing: the loop polls."""
+
+
 class Net(Protocol):
     """What the Raft transport stands on."""
 
-    def poller(self) -> object:
-        """What tells pysyncobj of its sockets; opaque to all but `raft.replica`."""
+    def poller(self) -> Poller:
+        """A new one, for the running loop."""
 
     def can_bind(self, host: str, port: int) -> bool:
         """Whether the address is free."""
@@ -141,7 +157,7 @@ class Consensus(Protocol):
 
     @property
     def applied_index(self) -> int:
-        """Last index given to `apply`."""
+        """Last index that is applied, Raft's own entries included."""
 
 
 class EventStore(Protocol):
