@@ -26,7 +26,7 @@ class _NoPoller:
 
     def subscribe(self, descr: int, callback: Callable[[int, int], None], event_mask: int) -> None:
         """There are no sockets: nobody may ask for this."""
-        raise AssertionError(f"descriptor {descr} on a network without sockets")
+        raise AssertionError(f"{callback} wants {event_mask} of {descr} where there are no sockets")
 
     def unsubscribe(self, descr: int) -> None:
         """There are no sockets."""
@@ -48,7 +48,7 @@ class LocalNetwork:
         """One that never has anything to say."""
         return _NoPoller()
 
-    def can_bind(self, host: str, port: int) -> bool:
+    def can_bind(self, host: str, port: int) -> bool:  # noqa: ARG002 - the port's signature
         """There are no ports to take."""
         return True
 
@@ -209,7 +209,7 @@ class LocalTransport:
         """Membership does not change."""
         raise AssertionError(f"{node} cannot leave: membership does not change")
 
-    def send(self, node: Any, message: dict[str, Any]) -> bool:  # noqa: ANN401 - pysyncobj's Node
+    def send(self, node: Any, message: dict[str, Any]) -> bool:
         """Send to one of `nodes`."""
         return self._network.send(self.replica_id, node.id, self._outgoing(message))
 

@@ -1,0 +1,88 @@
+"""What makes Raft tick: the event loop, on every event, every proposal, and every few milliseconds."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from raftalloc.ports import Clock, Timer
+
+TICK_SECONDS: Final = 0.01
+TICK_SECONDS_ALONE: Final = 0.25
+"""A lone replica ticks when something is proposed; besides, it has only its commit index to write down."""
+STALL_SECONDS: Final = 0.1
+"""Away for longer than this, we first hear what waits in the sockets, and only then judge who is silent."""
+
+
+class Driver:
+    """Calls `tick` on the loop, never re-entered; `tick` answers whether it should be called again at once."""
+
+    def __init__(
+        self,
+        clock: Clock,
+        *,
+        alone: bool,
+        tick: Callable[[], bool],
+        on_error: Callable[[Exception], None],
+    ) -> None:
+        """`on_error` hears what `tick` raised; there are no ticks after that."""
+        self._clock = clock
+        self._alone = alone
+        self._tick = tick
+        self._on_error = on_error
+        self._timer: Timer | None = None
+        self._running = False
+        self._is_due = False
+        self._is_put_off = False
+        self._ticked_at = 0.0
+
+    def start(self) -> None:
+        """Begin."""
+        self._running = True
+        self._ticked_at = self._clock.monotonic()
+        self._on_timer()
+
+    def stop(self) -> None:
+        """No more ticks."""
+        self._running = False
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def kick(self) -> None:
+        """A tick on the loop's next turn."""
+        if self._running and not self._is_due:
+            self._is_due = True
+            self._clock.call_soon(self._turn)
+
+    def _on_timer(self) -> None:
+        if self._running:
+            self.kick()
+            every = TICK_SECONDS_ALONE if self._alone else TICK_SECONDS
+            self._timer = self._clock.call_later(every, self._on_timer)
+
+    def _turn(self) -> None:
+        self._is_due = False
+        if not self._running:
+            return
+        now = self._clock.monotonic()
+        if self._was_away(now):
+            # One turn of the loop later, every socket that had something to say has said it.
+            self._is_put_off = True
+            self.kick()
+            return
+        self._is_put_off = False
+        self._ticked_at = now
+        try:
+            again = self._tick()
+        except Exception as error:  # noqa: BLE001 - the boundary of the event loop: Raft dies of it
+            self.stop()
+            self._on_error(error)
+            return
+        if again:
+            self.kick()
+
+    def _was_away(self, now: float) -> bool:
+        return not self._alone and now - self._ticked_at > STALL_SECONDS and not self._is_put_off

@@ -1,0 +1,299 @@
+"""A member of the Raft group, but for the Raft library: proposing, standing back, failing.
+
+An exception in `apply` or anywhere in Raft stops the member for good: the state may be half changed, so nothing may be
+built on it. A caller is told either an answer, or that it is surely not done, or that nobody knows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Protocol
+
+from raftalloc.errors import (
+    ConfigError,
+    InvalidRequest,
+    NoLeader,
+    NotLeader,
+    OutcomeUnknown,
+    Overloaded,
+    ReplicaFailed,
+    Unavailable,
+)
+from raftalloc.raft.driver import Driver
+from raftalloc.raft.local import LocalNetwork
+from raftalloc.raft.timing import DEFAULT_TIMING, check_addresses, check_timing
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from raftalloc.ports import Clock, Net, Poller, Rng
+    from raftalloc.raft.timing import Timing
+
+logger = logging.getLogger(__name__)
+
+JOURNAL_BYTES_MAX: Final = (1 << 32) - (64 << 20)
+"""Its journal counts bytes in 32 bits. Followers keep the margin, so that the leader refuses first."""
+TRANSFER_SECONDS: Final = 5.0
+_POLL_SECONDS: Final = 0.01
+
+
+class RaftLog(Protocol):
+    """What is beneath: the library's object, opened."""
+
+    term: int
+    commit_index: int
+    applied_index: int
+    journal_bytes: int
+    role: str
+    leader_id: str
+    is_raft_leader: bool
+    leads: bool
+    has_more_to_do: bool
+
+    def tick(self) -> None:
+        """Let it do what is due."""
+
+    def stand_now(self) -> None:
+        """Do not wait for a leader."""
+
+    def append(self, entry: bytes, callback: Callable[[object, Exception | None], None]) -> None:
+        """Propose; call back with what `apply` answered, or why it did not."""
+
+    def ask_to_stand(self, to_replica_id: str) -> bool:
+        """Whether a follower that has all of the log could be told to stand for election."""
+
+    def close(self) -> None:
+        """Let go of journal and wire."""
+
+
+class Member:
+    """A `ports.Consensus`, but for `open_log`. Belongs to the event loop that `start` is called on."""
+
+    def __init__(
+        self,
+        *,
+        replica_id: str,
+        peers: Mapping[str, tuple[str, int]],
+        directory: str,
+        clock: Clock,
+        net: Net,
+        rng: Rng,
+        apply: Callable[[int, bytes], object],
+        on_fatal: Callable[[BaseException], None],
+        stamp: Callable[[], int],
+        hear: Callable[[int], None],
+        timing: Timing = DEFAULT_TIMING,
+    ) -> None:
+        """Prepare a member; nothing is opened before `start`.
+
+        peers: replica id -> (host, Raft port) of all members, this one included; loopback only, and not used with
+        a LocalNetwork as `net`. directory: exists; the journal is kept in it. apply: called once per entry, in
+        order, with its index. on_fatal: called once, with what stopped this replica. stamp, hear: the group's
+        time, which the leader's heartbeats carry.
+
+        Raises ConfigError for addresses, timing that cannot be used.
+        """
+        check_timing(timing)
+        if replica_id not in peers:
+            raise ConfigError(f"replica {replica_id!r} is not among the members {sorted(peers)}")
+        if not isinstance(net, LocalNetwork):
+            check_addresses(peers)
+        self.replica_id = replica_id
+        self.peers = dict(peers)
+        self.stamp = stamp
+        self.hear = hear
+        self.deliver = apply
+        self.clock = clock
+        self.rng = rng
+        self.net = net
+        self._on_fatal = on_fatal
+        self.timing = timing
+        self.journal = str(Path(directory) / "journal")
+        self._log: RaftLog | None = None
+        self._failure: BaseException | None = None
+        self._pending: set[asyncio.Future[object]] = set()
+        self.driver = Driver(clock, alone=len(peers) == 1, tick=self._tick, on_error=self.fail)
+        self._led = False
+        self._transferring = False
+
+    async def start(self) -> None:
+        """Open the journal and join the group; alone, also take the lead and apply the whole log.
+
+        Raises ConfigError where the port is taken, DataDirectoryError where the journal is damaged.
+        """
+        assert self._log is None, "started twice"
+        host, port = self.peers[self.replica_id]
+        if not self.net.can_bind(host, port):
+            raise ConfigError(
+                f"replica {self.replica_id}: Raft port {port} on {host} is in use; "
+                "stop what listens there, or change the replica's raft address"
+            )
+        self._log = self.open_log(self.net.poller())
+        self.driver.start()
+        if len(self.peers) == 1:
+            self._log.stand_now()
+            while not self.is_leader:
+                self._raise_if_failed()
+                self.driver.kick()
+                await self.clock.sleep(0)
+
+    async def propose(self, entry: bytes) -> object:
+        """Answers what `apply` returned for it here.
+
+        Raises NotLeader (with the leader's replica id), NoLeader, Overloaded or InvalidRequest: not done.
+        OutcomeUnknown: perhaps done. ReplicaFailed: this replica has stopped; perhaps done.
+        """
+        log = self._ready()
+        self._refuse_unless_leading()
+        if len(entry) > self.timing.entry_bytes_max:
+            problem = f"{len(entry)} bytes, {self.timing.entry_bytes_max} are allowed"
+            raise InvalidRequest("entry", problem, "ask for less at once")
+        if log.journal_bytes + len(entry) > JOURNAL_BYTES_MAX:
+            raise Overloaded("the journal has reached its 4 GiB; it takes no more entries")
+        future: asyncio.Future[object] = asyncio.get_running_loop().create_future()
+        self._pending.add(future)
+        future.add_done_callback(self._pending.discard)
+        log.append(entry, lambda result, error: _answer(future, result, error))
+        self.driver.kick()
+        return await future
+
+    async def stop(self) -> None:
+        """Leave the network and close the journal; nothing is applied after. May be called twice."""
+        self.driver.stop()
+        log, self._log = self._log, None
+        if log is not None:
+            log.close()
+        self._fail_pending(OutcomeUnknown("this replica has stopped"))
+
+    async def transfer(self, to_replica_id: str) -> str:
+        """Stand back for another replica (empty: the one that is furthest); answers who leads then.
+
+        Raises NotLeader, NoLeader, InvalidRequest (unknown, itself, or alone), Unavailable (nobody took over in
+        time). What is under way is finished first, and nothing new is taken meanwhile.
+        """
+        log = self._ready()
+        self._refuse_unless_leading()
+        self._check_successor(to_replica_id)
+        deadline = self.clock.monotonic() + TRANSFER_SECONDS
+        self._transferring = True
+        try:
+            asked = False
+            while self.clock.monotonic() < deadline:
+                self._raise_if_failed()
+                if self.leader_id not in ("", self.replica_id):
+                    return self.leader_id
+                # Only a replica that has all of the log can win, and it has it once nothing is under way.
+                if not asked and not self._pending:
+                    asked = log.ask_to_stand(to_replica_id)
+                await self.clock.sleep(_POLL_SECONDS)
+        finally:
+            self._transferring = False
+        raise Unavailable(f"no other replica took the lead within {TRANSFER_SECONDS:g} s")
+
+    def open_log(self, poller: Poller) -> RaftLog:
+        """Open the journal and the wire; raises as `start`."""
+        raise NotImplementedError
+
+    @property
+    def is_leader(self) -> bool:
+        """Whether this replica leads and has applied an entry of its own term."""
+        return self._log is not None and self._failure is None and self._log.leads
+
+    @property
+    def role(self) -> str:
+        """One of leader, follower, candidate."""
+        return "follower" if self._log is None else self._log.role
+
+    @property
+    def leader_id(self) -> str:
+        """Replica id of the leader, or empty."""
+        return "" if self._log is None else self._log.leader_id
+
+    @property
+    def term(self) -> int:
+        """Raft's current term."""
+        return 0 if self._log is None else self._log.term
+
+    @property
+    def commit_index(self) -> int:
+        """Raft's commit index."""
+        return 0 if self._log is None else self._log.commit_index
+
+    @property
+    def applied_index(self) -> int:
+        """Last index that is applied, Raft's own entries included."""
+        return 0 if self._log is None else self._log.applied_index
+
+    def _tick(self) -> bool:
+        """One tick of pysyncobj; whether the next is due at once."""
+        log = self._log
+        if log is None or self._failure is not None:
+            return False
+        log.tick()
+        led, self._led = self._led, log.is_raft_leader
+        if led and not self._led:
+            self._fail_pending(
+                OutcomeUnknown("the leader lost its place before the entry was applied")
+            )
+        return log.has_more_to_do
+
+    def fail(self, error: Exception) -> None:
+        """Stop for good: the state may be half changed, so nothing may be built on it."""
+        if self._failure is not None:
+            return
+        self._failure = error
+        self.driver.stop()
+        logger.critical("replica %s stops: %s", self.replica_id, error, exc_info=error)
+        failed = ReplicaFailed(f"replica {self.replica_id} has stopped: {error}")
+        failed.__cause__ = error
+        self._fail_pending(failed)
+        self._on_fatal(error)
+
+    def _fail_pending(self, error: Exception) -> None:
+        for future in list(self._pending):
+            if not future.done():
+                future.set_exception(error)
+
+    def _raise_if_failed(self) -> None:
+        if self._failure is not None:
+            raise ReplicaFailed(
+                f"replica {self.replica_id} has stopped: {self._failure}"
+            ) from self._failure
+
+    def _ready(self) -> RaftLog:
+        self._raise_if_failed()
+        if self._log is None:
+            raise NoLeader(f"replica {self.replica_id} is not running")
+        return self._log
+
+    def _refuse_unless_leading(self) -> None:
+        if not self.is_leader or self._transferring:
+            raise self.no_lead()
+
+    def no_lead(self) -> Unavailable:
+        """Why nothing can be proposed here."""
+        leader_id = self.leader_id
+        if leader_id and leader_id != self.replica_id:
+            return NotLeader(leader_id)
+        return NoLeader("no replica leads at the moment")
+
+    def _check_successor(self, to_replica_id: str) -> None:
+        others = sorted(self.peers.keys() - {self.replica_id})
+        if not others:
+            raise InvalidRequest(
+                "to_replica_id", "this replica is alone", "nobody can lead instead"
+            )
+        if to_replica_id and to_replica_id not in others:
+            problem = f"{to_replica_id!r} is not one of the others"
+            raise InvalidRequest("to_replica_id", problem, f"use one of {', '.join(others)}")
+
+
+def _answer(future: asyncio.Future[object], result: object, error: Exception | None) -> None:
+    if future.done():
+        return
+    if error is None:
+        future.set_result(result)
+    else:
+        future.set_exception(error)

@@ -1,0 +1,60 @@
+"""The settings of the group that people choose, and where its members may be."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from raftalloc.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Times of the group, and its largest entry. A leader without a quorum steps back after `fallback_ms`."""
+
+    heartbeat_ms: int = 50
+    election_min_ms: int = 300
+    election_max_ms: int = 600
+    fallback_ms: int = 800
+    entry_bytes_max: int = 8 << 20
+
+
+DEFAULT_TIMING: Final = Timing()
+
+
+def check_timing(timing: Timing) -> None:
+    """Raises ConfigError: elections must leave heartbeats the time to arrive."""
+    if timing.election_min_ms <= 3 * timing.heartbeat_ms:
+        raise ConfigError(
+            f"election_min_ms {timing.election_min_ms} must be above three heartbeats "
+            f"({timing.heartbeat_ms} ms each)"
+        )
+    if timing.election_max_ms <= timing.election_min_ms:
+        raise ConfigError(
+            f"election_max_ms {timing.election_max_ms} must be above "
+            f"election_min_ms {timing.election_min_ms}"
+        )
+
+
+def check_addresses(peers: Mapping[str, tuple[str, int]]) -> None:
+    """Raises ConfigError for what is not loopback: pickle is on this wire, so who can connect can run code here."""
+    for replica_id, (host, port) in peers.items():
+        try:
+            address = ipaddress.ip_address(host)
+        except ValueError as error:
+            raise ConfigError(
+                f"replica {replica_id}: Raft host {host!r} is not an IP address; use 127.0.0.1"
+            ) from error
+        if not address.is_loopback or address.version != 4:
+            raise ConfigError(
+                f"replica {replica_id}: Raft host {host} is not on this machine's loopback; "
+                "the Raft link is not secured yet, so only 127.0.0.0/8 is allowed"
+            )
+        if not 1 <= port <= 65_535:
+            raise ConfigError(f"replica {replica_id}: Raft port {port} is not within 1..65535")
+    if len(set(peers.values())) != len(peers):
+        raise ConfigError("two replicas have the same Raft address; give each its own port")
