@@ -1,0 +1,101 @@
+"""A replica's data directory: whose it is, in which format, and that only one process uses it.
+
+    identity.json   cluster id, replica id, format; written once, before anything else
+    lock            held by the process that uses the directory; its pid inside
+    raft/           the journal
+    events/         the event store and its snapshots
+
+A directory of another cluster, another replica, a newer format, or of something else altogether is refused untouched.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from raftalloc.errors import DataDirectoryError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from raftalloc.ports import Disk
+
+FORMAT: Final = 1
+IDENTITY: Final = "identity.json"
+LOCK: Final = "lock"
+
+
+@dataclass(frozen=True, slots=True)
+class DataDirectory:
+    """An open directory; `close` lets others use it."""
+
+    path: str
+    cluster_id: str
+    replica_id: str
+    raft_path: str
+    events_path: str
+    close: Callable[[], None]
+
+
+def open_directory(disk: Disk, path: str, *, cluster_id: str, replica_id: str) -> DataDirectory:
+    """Take a directory into use; make it where there is none. Raises DataDirectoryError."""
+    _check_identity(disk, path, cluster_id, replica_id)
+    disk.make_directory(path)
+    unlock = disk.lock(f"{path}/{LOCK}")
+    try:
+        # Between the first look and the lock another process may have made it its own.
+        known = _check_identity(disk, path, cluster_id, replica_id)
+        if not known:
+            disk.write(f"{path}/{IDENTITY}", _encode(cluster_id, replica_id))
+        for name in ("raft", "events"):
+            disk.make_directory(f"{path}/{name}")
+    except BaseException:
+        unlock()
+        raise
+    return DataDirectory(
+        path=path,
+        cluster_id=cluster_id,
+        replica_id=replica_id,
+        raft_path=f"{path}/raft",
+        events_path=f"{path}/events",
+        close=unlock,
+    )
+
+
+def _encode(cluster_id: str, replica_id: str) -> bytes:
+    identity = {"format": FORMAT, "cluster_id": cluster_id, "replica_id": replica_id}
+    return (json.dumps(identity, indent=2) + "\n").encode()
+
+
+def _check_identity(disk: Disk, path: str, cluster_id: str, replica_id: str) -> bool:
+    """Whether the directory is known to be ours; raises where it is anybody else's. Changes nothing."""
+    content = disk.read(f"{path}/{IDENTITY}")
+    if content is None:
+        others = [name for name in disk.list(path) if name not in (LOCK, f"{IDENTITY}.tmp")]
+        if others:
+            raise DataDirectoryError(
+                f"{path}: holds other files ({others[0]}) and no {IDENTITY}; use an empty or a new directory"
+            )
+        return False
+    try:
+        identity = json.loads(content)
+        found_format = int(identity["format"])
+        found_cluster, found_replica = str(identity["cluster_id"]), str(identity["replica_id"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataDirectoryError(
+            f"{path}/{IDENTITY}: damaged ({error}); restore it from another replica's, with this replica's id"
+        ) from error
+    if found_format > FORMAT:
+        raise DataDirectoryError(
+            f"{path}: written in format {found_format}, this build knows {FORMAT}; use a newer raftalloc"
+        )
+    if found_cluster != cluster_id:
+        raise DataDirectoryError(
+            f"{path}: belongs to cluster {found_cluster!r}, not {cluster_id!r}; use another directory"
+        )
+    if found_replica != replica_id:
+        raise DataDirectoryError(
+            f"{path}: belongs to replica {found_replica!r}, not {replica_id!r}; use another directory"
+        )
+    return True

@@ -1,0 +1,69 @@
+"""An event store that forgets: for tests, simulation, and a group that is thrown away."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+SNAPSHOTS_KEPT: Final = 3
+
+
+class MemoryStore:
+    """A `ports.EventStore` in dictionaries. Survives `close`, so that a test can restart on it."""
+
+    def __init__(self) -> None:
+        """Empty."""
+        self._indices: list[int] = []
+        self._blocks: dict[int, bytes] = {}
+        self._keys: dict[str, list[int]] = {}
+        self._snapshots: dict[int, tuple[bytes, bytes]] = {}
+
+    async def append(self, index: int, block: bytes, keys: Sequence[str]) -> None:
+        """Keep a block."""
+        assert not self._indices or index > self._indices[-1], f"index {index} does not rise"
+        self._indices.append(index)
+        self._blocks[index] = block
+        for key in keys:
+            self._keys.setdefault(key, []).append(index)
+
+    async def read(self, from_index: int, limit: int) -> list[tuple[int, bytes]]:
+        """Up to `limit` blocks from `from_index` on, in order."""
+        first = bisect_left(self._indices, from_index)
+        return [(index, self._blocks[index]) for index in self._indices[first : first + limit]]
+
+    async def find(self, key: str, before_index: int, limit: int) -> list[tuple[int, bytes]]:
+        """Blocks under an index key, newest first, below `before_index`."""
+        indices = self._keys.get(key, [])
+        end = bisect_left(indices, before_index)
+        return [(index, self._blocks[index]) for index in indices[max(0, end - limit) : end][::-1]]
+
+    async def bounds(self) -> tuple[int, int]:
+        """Lowest and highest index kept; (0, 0) when empty."""
+        return (self._indices[0], self._indices[-1]) if self._indices else (0, 0)
+
+    async def save_snapshot(self, index: int, state: bytes, manifest: bytes) -> tuple[str, int]:
+        """Keep a snapshot. Answers a name for it, and its bytes."""
+        self._snapshots[index] = (state, manifest)
+        for old in sorted(self._snapshots)[:-SNAPSHOTS_KEPT]:
+            del self._snapshots[old]
+        return f"memory:{index}", len(state)
+
+    async def load_snapshot(self) -> tuple[int, bytes, bytes] | None:
+        """The newest."""
+        if not self._snapshots:
+            return None
+        index = max(self._snapshots)
+        return (index, *self._snapshots[index])
+
+    async def snapshots(self) -> list[int]:
+        """Indices, newest first."""
+        return sorted(self._snapshots, reverse=True)
+
+    async def sync(self) -> None:
+        """Memory is all there is."""
+
+    async def close(self) -> None:
+        """Nothing to let go of."""

@@ -1,0 +1,193 @@
+"""The event store on RocksDB: the one door to rocksdict.
+
+    b + index                    a block (index: 8 bytes, big-endian)
+    k + key + 0x00 + index       the block at `index` is found under `key`
+
+A block and its keys are written in one batch. Writes go to RocksDB's log without a sync: what a power cut takes from
+the end comes back from the Raft journal, which is kept whole. A torn end of that log is cut; damage before it is an
+error. Values are bytes (raw mode: rocksdict would pickle). Scans check the iterator's status: without it a damaged
+block looks like the end of the data. rocksdict holds the GIL: a group runs this in a process of its own (`process.py`).
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING, Final
+
+from rocksdict import (
+    Checkpoint,
+    DBCompressionType,
+    DBRecoveryMode,
+    Options,
+    Rdict,
+    WriteBatch,
+)
+
+from raftalloc.errors import DataDirectoryError
+from raftalloc.storage.snapshots import Snapshots
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from rocksdict import RdictIter
+
+    from raftalloc.ports import Disk
+
+READ_BYTES_MAX: Final = 16 << 20
+"""A page of blocks ends once it holds this much, whatever the limit."""
+_WRITE_BUFFER_BYTES: Final = 16 << 20
+_BLOCK: Final = b"b"
+_KEY: Final = b"k"
+_INDEX: Final = struct.Struct(">Q")
+_INDEX_MAX: Final = (1 << 64) - 1
+
+
+class RocksStore:
+    """A `ports.EventStore` in a directory, in this process: every call blocks while it works."""
+
+    def __init__(self, disk: Disk, path: str) -> None:
+        """Open or make the store below `path`. Raises DataDirectoryError: in use, or damaged."""
+        disk.make_directory(path)
+        self._path = path
+        self._snapshots = Snapshots(disk, f"{path}/snapshots")
+        try:
+            self._db: Rdict | None = Rdict(f"{path}/db", options=_options())
+        except Exception as error:
+            # rocksdict raises bare Exception; its text is all there is.
+            raise DataDirectoryError(f"{path}/db: {_reason(error)}") from error
+
+    async def append(self, index: int, block: bytes, keys: Sequence[str]) -> None:
+        """Keep a block, with its keys, in one step."""
+        batch = WriteBatch(raw_mode=True)
+        number = _INDEX.pack(index)
+        batch.put(_BLOCK + number, block)
+        for key in keys:
+            batch.put(_prefix(key) + number, b"")
+        self._open_db().write(batch)
+
+    async def read(self, from_index: int, limit: int) -> list[tuple[int, bytes]]:
+        """Up to `limit` blocks (or READ_BYTES_MAX of them) from `from_index` on, in order."""
+        found: list[tuple[int, bytes]] = []
+        size = 0
+        for key, value in _scan(self._open_db(), _BLOCK + _INDEX.pack(from_index), _BLOCK):
+            found.append((_INDEX.unpack(key[1:])[0], value))
+            size += len(value)
+            if len(found) >= limit or size >= READ_BYTES_MAX:
+                break
+        return found
+
+    async def find(self, key: str, before_index: int, limit: int) -> list[tuple[int, bytes]]:
+        """Blocks under an index key, newest first, below `before_index`."""
+        if before_index <= 0:
+            return []
+        db = self._open_db()
+        prefix = _prefix(key)
+        found: list[tuple[int, bytes]] = []
+        for name, _ in _scan_back(db, prefix + _INDEX.pack(before_index - 1), prefix):
+            block = db.get(_BLOCK + name[-_INDEX.size :])
+            if block is not None:
+                found.append((_INDEX.unpack(name[-_INDEX.size :])[0], block))
+            if len(found) >= limit:
+                break
+        return found
+
+    async def bounds(self) -> tuple[int, int]:
+        """Lowest and highest index kept; (0, 0) when empty."""
+        db = self._open_db()
+        first = next(_scan(db, _BLOCK, _BLOCK), None)
+        last = next(_scan_back(db, _BLOCK + _INDEX.pack(_INDEX_MAX), _BLOCK), None)
+        if first is None or last is None:
+            return (0, 0)
+        return _INDEX.unpack(first[0][1:])[0], _INDEX.unpack(last[0][1:])[0]
+
+    async def save_snapshot(self, index: int, state: bytes, manifest: bytes) -> tuple[str, int]:
+        """Sync, checkpoint, and write the snapshot's directory; its manifest last."""
+        db = self._open_db()
+        await self.sync()
+        return self._snapshots.save(index, state, manifest, lambda path: _checkpoint(db, path))
+
+    async def load_snapshot(self) -> tuple[int, bytes, bytes] | None:
+        """The newest snapshot that is whole."""
+        return self._snapshots.load()
+
+    async def snapshots(self) -> list[int]:
+        """Indices of whole snapshots, newest first."""
+        return self._snapshots.indices()
+
+    async def sync(self) -> None:
+        """Everything appended is on disk when this answers."""
+        self._open_db().flush_wal(sync=True)
+
+    async def close(self) -> None:
+        """Sync and let go. May be called twice."""
+        db, self._db = self._db, None
+        if db is not None:
+            db.flush_wal(sync=True)
+            db.close()
+
+    def _open_db(self) -> Rdict:
+        if self._db is None:
+            raise DataDirectoryError(f"{self._path}: the event store is closed")
+        return self._db
+
+
+def _options() -> Options:
+    options = Options(raw_mode=True)
+    options.create_if_missing(True)
+    options.set_paranoid_checks(True)
+    options.set_wal_recovery_mode(DBRecoveryMode.tolerate_corrupted_tail_records())
+    options.set_compression_type(DBCompressionType.lz4())
+    options.set_write_buffer_size(_WRITE_BUFFER_BYTES)
+    options.set_max_background_jobs(2)
+    options.set_max_open_files(256)
+    options.set_keep_log_file_num(2)
+    return options
+
+
+def _reason(error: Exception) -> str:
+    text = str(error)
+    if "lock" in text.lower():
+        return f"the event store is in use by another process ({text})"
+    return (
+        f"the event store cannot be opened ({text}); move it away and restart: "
+        "it is made again from the journal"
+    )
+
+
+def _checkpoint(db: Rdict, path: str) -> None:
+    Checkpoint(db).create_checkpoint(path)
+
+
+def _prefix(key: str) -> bytes:
+    """Ends in a zero byte, so that no key is the beginning of another."""
+    assert "\0" not in key, f"a zero byte in the index key {key!r}"
+    return _KEY + key.encode() + b"\0"
+
+
+def _scan(db: Rdict, start: bytes, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Pairs from `start` on that begin with `prefix`. Raises DataDirectoryError where the data is damaged."""
+    cursor = db.iter()
+    cursor.seek(start)
+    while cursor.valid() and cursor.key().startswith(prefix):
+        yield cursor.key(), cursor.value()
+        cursor.next()
+    _check(cursor)
+
+
+def _scan_back(db: Rdict, start: bytes, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """The same, backwards."""
+    cursor = db.iter()
+    cursor.seek_for_prev(start)
+    while cursor.valid() and cursor.key().startswith(prefix):
+        yield cursor.key(), cursor.value()
+        cursor.prev()
+    _check(cursor)
+
+
+def _check(cursor: RdictIter) -> None:
+    """An iterator that met damage is just not valid any more; its status says why."""
+    try:
+        cursor.status()
+    except Exception as error:
+        # rocksdict raises bare Exception here too.
+        raise DataDirectoryError(f"the event store is damaged: {error}") from error
