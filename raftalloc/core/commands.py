@@ -49,7 +49,10 @@ class Constraint:
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Who asks, and which attempt of theirs this is: (session, sequence), or the hash of a free-form key, or neither."""
+    """Who asks, and which attempt of theirs this is.
+
+    (session, sequence), or the hash of a free-form key, or neither.
+    """
 
     principal: str = "local"
     session: int = 0

@@ -6,7 +6,8 @@ a dotted kind is a column of its own and a plain kind never matches it (design 9
 Quantities are int64 in canonical units: memory and disk 1024 per GB (MiB), all else 1000 per unit. Nothing here rounds:
 what cannot be represented exactly is refused where it enters.
 
-SCOPE: a kind lives on nodes or on cluster-wide providers. Base kinds have a fixed scope, which their dotted types share.
+SCOPE: a kind lives on nodes or on cluster-wide providers. Base kinds have a fixed scope, which their dotted
+types share.
 """
 
 from __future__ import annotations
@@ -14,7 +15,10 @@ from __future__ import annotations
 from typing import Final
 
 Vector = tuple[tuple[str, int], ...]
-"""A sparse demand, capacity or limit: (kind, amount) pairs sorted by kind, each kind once, amounts in canonical units."""
+"""A sparse demand, capacity or limit.
+
+(kind, amount) pairs sorted by kind, each kind once, amounts in canonical units.
+"""
 
 NODE: Final = 0
 PROVIDER: Final = 1
@@ -54,7 +58,10 @@ KINDS_MAX: Final = 64
 KINDS_PER_REQUEST_MAX: Final = 8
 DEVICES_PER_NODE_MAX: Final = 64
 AMOUNT_MAX: Final = 1 << 50
-"""Of one kind on one row or in one demand: 10^15. Rows are at most 2^20, so a Python int holds any fleet sum; int64 does not always."""
+"""Of one kind on one row or in one demand: 10^15.
+
+Rows are at most 2^20, so a Python int holds any fleet sum; int64 does not always.
+"""
 NAME_BYTES_MAX: Final = 256
 DURATION_MS_MAX: Final = 10 * 366 * 86_400_000
 """Ten years: far from overflow wherever it is added to a time."""

@@ -23,9 +23,10 @@ DONE: Final = 4
 class Outcome:
     """The answer to one command.
 
-    GRANTED: allocations subject .. subject + count - 1, of which the first has `token`; members that did not start wait.
-    QUEUED: request `subject` waits, count 0, `rejection` is what stood in the way. REJECTED: `rejection`.
-    DONE: `subject` is the id that the command made or changed (0 where it has only a name), count what it says there.
+    GRANTED: allocations subject .. subject + count - 1, of which the first has `token`; members that did not
+    start wait. QUEUED: request `subject` waits, count 0, `rejection` is what stood in the way. REJECTED:
+    `rejection`. DONE: `subject` is the id that the command made or changed (0 where it has only a name), count
+    what it says there.
     """
 
     status: int

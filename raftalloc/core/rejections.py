@@ -14,7 +14,10 @@ from raftalloc.core.quantities import BASE_KINDS, base_of, text_of, unit_of
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """A refusal. `subject` is the id, name or kind it is about; numbers in canonical units or counts, in a fixed order."""
+    """A refusal.
+
+    `subject` is the id, name or kind it is about; numbers in canonical units or counts, in a fixed order.
+    """
 
     code: str
     field: str = ""

@@ -1,0 +1,114 @@
+"""What will be free: of one row at the start of each window booked on it, and of all rows over a window to be booked.
+
+Between now and then, allocations that have a promised end give back, open reservations close, and booked windows take.
+What is free on a row falls only where a window starts, so looking at the starts is looking at every moment.
+
+An allocation without an end is taken to stay. Leases are not counted on: a lease may be renewed.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from raftalloc.core.matrix import Column
+from raftalloc.core.reservations import Reservation, amount_on, takes_devices
+from raftalloc.core.state import State
+
+Profile = list[tuple[int, Column, Column]]
+"""(start of a booked window, free (kinds,).
+
+Device_free (devices,) at that moment with all booked windows taken), by start.
+"""
+
+
+def profile_of(state: State, row: int) -> Profile:
+    """The profile of one row; kept until something on the row changes. O(allocations on the row x windows on it)."""
+    profile: Profile | None = state.profiles.get(row)
+    if profile is None:
+        node_id = state.fleet.ids[row]
+        starts = sorted({r.made.start_ms: None for r in state.reservations.booked_on(node_id)})
+        profile = [(start, *_row_at(state, row, start)) for start in starts]
+        state.profiles[row] = profile
+    return profile
+
+
+def _row_at(state: State, row: int, at_ms: int) -> tuple[Column, Column]:
+    """(kinds,), (devices,): what is free on one row at a later moment."""
+    free = state.fleet.matrix.free[row].copy()
+    device_free = state.fleet.device_free[row].copy()
+    leases = state.leases
+    for lease_row in leases.by_supplier.get(row, ()):
+        ends_ms = leases.get(lease_row, "ends_ms")
+        if not ends_ms or ends_ms > at_ms:
+            continue
+        for kind, amount, supplier in leases.parts(lease_row):
+            if supplier == row:
+                free[kind] += amount
+        if leases.get(lease_row, "node") == row:
+            for device in leases.devices(lease_row):
+                device_free[device] += leases.get(lease_row, "device_amount")
+    node_id = state.fleet.ids[row]
+    for reservation in state.reservations.on(node_id):
+        _account(state, reservation, node_id, at_ms, free, device_free)
+    return free, device_free
+
+
+def _account(
+    state: State,
+    reservation: Reservation,
+    node_id: str,
+    at_ms: int,
+    free: Column,
+    device_free: Column,
+) -> None:
+    """Let one window take what is booked, or give back what it held, on one row at a later moment."""
+    made = reservation.made
+    if reservation.open and made.end_ms <= at_ms:
+        for kind, supplier in zip(reservation.remaining, made.suppliers, strict=True):
+            if supplier == node_id:
+                free[state.kinds.column(kind)] += reservation.remaining[kind]
+        if made.node_id == node_id:
+            for device, units in reservation.devices.items():
+                device_free[device] += units
+    elif not reservation.open and made.start_ms <= at_ms < made.end_ms:
+        for kind, amount in amount_on(reservation, node_id):
+            free[state.kinds.column(kind)] -= amount
+        for device, units in takes_devices(reservation, node_id).items():
+            device_free[device] -= units
+
+
+def least_free(state: State, start_ms: int, end_ms: int) -> tuple[Column, Column]:
+    """(rows, kinds), (rows, devices): the least free on every row over [start_ms, end_ms), booked windows taken.
+
+    O(live allocations + rows x kinds) for each booked window that starts within.
+    """
+    starts = (reservation.made.start_ms for reservation in state.reservations.booked())
+    moments = dict.fromkeys(moment for moment in starts if start_ms < moment < end_ms)
+    free, device_free = _all_at(state, start_ms)
+    for moment in moments:
+        then, devices_then = _all_at(state, moment)
+        free = np.minimum(free, then)
+        device_free = np.minimum(device_free, devices_then)
+    return np.asfortranarray(free), device_free
+
+
+def _all_at(state: State, at_ms: int) -> tuple[Column, Column]:
+    free = state.fleet.matrix.free.copy(order="F")
+    device_free = state.fleet.device_free.copy()
+    table = state.leases.table
+    ends = table.columns["ends_ms"][: table.high]
+    ended = np.flatnonzero((ends > 0) & (ends <= at_ms))
+    for place in range(table.widths["kinds"]):
+        rows = ended[table.columns["kind_count"][ended] > place]
+        suppliers = table.columns["suppliers"][rows, place]
+        kinds = table.columns["kinds"][rows, place]
+        np.add.at(free, (suppliers, kinds), table.columns["amounts"][rows, place])
+    for row in ended[table.columns["devices"][ended] != 0].tolist():
+        for device in state.leases.devices(row):
+            node = state.leases.get(row, "node")
+            device_free[node, device] += state.leases.get(row, "device_amount")
+    for reservation in state.reservations.by_id.values():
+        for node_id in dict.fromkeys(reservation.made.suppliers):
+            row = state.fleet.row(node_id)
+            _account(state, reservation, node_id, at_ms, free[row], device_free[row])
+    return free, device_free

@@ -1,0 +1,317 @@
+"""Decisions on allocations: allocate, draw, renew, release, cancel.
+
+A decision is a generator of events that answers an Outcome or a Rejection (see `admission`); it reads and never writes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import replace
+
+from raftalloc.core import queues, rejections
+from raftalloc.core.admission import (
+    ask_of,
+    booked_peak,
+    ensure_quota,
+    grant,
+    never,
+    no_capacity,
+    quota_rejection,
+    start_members,
+)
+from raftalloc.core.commands import Allocate, Cancel, Origin, Release, Renew
+from raftalloc.core.events import (
+    CANCELLED,
+    LEASE_EXPIRED,
+    RELEASED,
+    Ended,
+    Event,
+    Queued,
+    Renewed,
+    Withdrawn,
+)
+from raftalloc.core.placement import Ask, Placement, choose_devices
+from raftalloc.core.profiles import profile_of
+from raftalloc.core.quotas import NO_LIMIT, QUOTAS_MAX
+from raftalloc.core.records import DONE, GRANTED, QUEUED, Outcome
+from raftalloc.core.rejections import Rejection
+from raftalloc.core.reservations import Reservation
+from raftalloc.core.state import State
+
+Decision = Generator[Event, None, Outcome | Rejection]
+
+
+def as_queued(state: State, command: Allocate, origin: Origin) -> Queued:
+    """The request as it would wait, under the next free id."""
+    return Queued(
+        request_id=state.next_id,
+        count=command.count,
+        gang=command.gang and command.count > 1,
+        agent_id=command.agent_id,
+        agent_type=command.agent_type,
+        workflow_id=command.workflow_id,
+        principal=origin.principal,
+        priority=command.priority,
+        demand=command.demand,
+        gpu_models=command.gpu_models,
+        constraints=command.constraints,
+        duration_ms=command.duration_ms,
+        lease_ttl_ms=command.lease_ttl_ms,
+        policy=command.policy,
+        reservation_id=command.reservation_id,
+        deadline_ms=state.now_ms + command.wait_ms,
+    )
+
+
+def allocate(state: State, command: Allocate, origin: Origin) -> Decision:
+    """Grant what fits, let the rest wait if it may, or say no."""
+    queued = as_queued(state, command, origin)
+    ask = ask_of(state, queued)
+    if not isinstance(ask, Ask):
+        return Rejection(rejections.UNKNOWN_KIND, f"resources.{ask}", ask)
+    if command.reservation_id:
+        return (yield from _draw(state, queued, ask))
+    if state.quotas.row(command.agent_type) < 0 and state.quotas.count() >= QUOTAS_MAX:
+        return Rejection(rejections.LIMIT_REACHED, "agent_type", "quotas", (("limit", QUOTAS_MAX),))
+    line = state.queue.lines.get(queues.shape_of(queued))
+    if line is not None and not state.freed.any():
+        # Equal requests wait already and nothing has changed since they were tried: this one does not fit either.
+        started, rejection = 0, no_capacity(state, ask, 1)
+        if line.blocked == queues.QUOTA:
+            rejection = _why_blocked(state, queued, ask) or rejection
+    else:
+        started, stop = yield from start_members(state, queued, ask, 0, 0)
+        if stop is None:
+            return _granted(state, queued.request_id, started)
+        rejection = stop.rejection
+    if not started:
+        impossible = never(state, queued, ask)
+        if impossible is not None or not command.wait_ms:
+            return impossible or rejection
+    return (yield from _wait(state, queued, started, rejection, may_wait=command.wait_ms > 0))
+
+
+def _why_blocked(state: State, queued: Queued, ask: Ask) -> Rejection | None:
+    for row in state.quotas.chain(state.quotas.charged_row(queued.agent_type)):
+        for column, amount in ask.parts:
+            if state.quotas.free(row, column) < amount:
+                return quota_rejection(state, row, column, amount)
+    return None
+
+
+def _wait(
+    state: State, queued: Queued, started: int, rejection: Rejection, *, may_wait: bool
+) -> Decision:
+    """Queue the members that did not start; an array that may not wait keeps those that did."""
+    if not may_wait:
+        return _granted(state, queued.request_id, started)
+    if state.waiting_count() >= queues.WAITING_MAX:
+        limit = (("limit", queues.WAITING_MAX),)
+        return Rejection(rejections.LIMIT_REACHED, "wait_ms", "waiting requests", limit)
+    yield from ensure_quota(state, queued.agent_type)
+    yield replace(queued, started=started)
+    if started:
+        return _granted(state, queued.request_id, started)
+    return Outcome(QUEUED, queued.request_id, rejection=rejection)
+
+
+def _granted(state: State, request_id: int, count: int) -> Outcome:
+    """The outcome for members request_id .. request_id + count - 1, all granted by this command."""
+    first = state.leases.row(request_id)
+    return Outcome(GRANTED, request_id, count, state.leases.get(first, "token"))
+
+
+# -- drawing from a reservation --------------------------------------------------------------------
+
+
+def _draw(state: State, queued: Queued, ask: Ask) -> Decision:
+    """Take members out of an open window. All of them, or the request is refused: nothing waits for a reservation."""
+    ident = str(queued.reservation_id)
+    reservation = state.reservations.by_id.get(queued.reservation_id)
+    if reservation is None:
+        return Rejection(rejections.UNKNOWN_RESERVATION, "reservation_id", ident)
+    if reservation.made.principal != queued.principal:
+        return Rejection(rejections.WRONG_OWNER, "reservation_id", f"reservation {ident}")
+    if not reservation.open:
+        window = (("start_ms", reservation.made.start_ms), ("end_ms", reservation.made.end_ms))
+        return Rejection(rejections.RESERVATION_NOT_OPEN, "reservation_id", ident, window)
+    for kind, amount in queued.demand:
+        left = reservation.remaining.get(kind, 0)
+        if left < amount * queued.count:
+            numbers = ((f"asked.{kind}", amount * queued.count), (f"left.{kind}", left))
+            return Rejection(rejections.RESERVATION_EXHAUSTED, f"resources.{kind}", ident, numbers)
+    if ask.gpu and not _devices_suffice(state, reservation, ask, queued.count):
+        numbers = (("asked.gpu", ask.gpu), ("left.gpu", reservation.remaining.get("gpu", 0)))
+        return Rejection(rejections.RESERVATION_EXHAUSTED, "resources.gpu", ident, numbers)
+    for member in range(queued.count):
+        yield grant(state, queued, _placement_in(state, reservation, ask), member, 0)
+    return _granted(state, queued.request_id, queued.count)
+
+
+def _placement_in(state: State, reservation: Reservation, ask: Ask) -> Placement:
+    """The reservation's own rows, and of its devices what suffices."""
+    suppliers = {
+        column: state.fleet.row(reservation.supplier(state.kinds.names[column]))
+        for column, _ in ask.parts
+    }
+    node = state.fleet.row(reservation.made.node_id) if ask.node_parts else -1
+    devices = _held_devices(state, reservation, dict(reservation.devices), ask)
+    assert devices is not None, "the devices were checked before the first member"
+    return Placement(node, suppliers, devices)
+
+
+def _devices_suffice(state: State, reservation: Reservation, ask: Ask, count: int) -> bool:
+    left = dict(reservation.devices)
+    for _ in range(count):
+        devices = _held_devices(state, reservation, left, ask)
+        if devices is None:
+            return False
+        for device, amount in devices:
+            left[device] -= amount
+    return True
+
+
+def _held_devices(
+    state: State, reservation: Reservation, left: dict[int, int], ask: Ask
+) -> tuple[tuple[int, int], ...] | None:
+    """Devices for one member out of what is left of the held ones."""
+    if not ask.gpu:
+        return ()
+    row = state.fleet.row(reservation.made.node_id)
+    models = state.fleet.model_mask(ask.models)[row]
+    free = state.fleet.device_free[row].copy()
+    free[:] = 0
+    for device, amount in left.items():
+        free[device] = amount
+    return choose_devices(free, models, ask.gpu)
+
+
+# -- keeping and giving back -----------------------------------------------------------------------
+
+
+def _find(
+    state: State, allocation_id: int, token: int, agent_id: str, origin: Origin
+) -> int | Rejection:
+    """The row of a live allocation that this caller holds by this token; or why not."""
+    subject = str(allocation_id)
+    row = state.leases.row(allocation_id)
+    if row < 0:
+        return gone(state, allocation_id)
+    names, leases = state.names, state.leases
+    holder = (names.text(leases.get(row, "principal")), names.text(leases.get(row, "agent")))
+    if holder != (origin.principal, agent_id):
+        return Rejection(rejections.WRONG_OWNER, "agent_id", f"allocation {subject}")
+    if leases.get(row, "token") != token:
+        return Rejection(rejections.STALE_TOKEN, "fencing_token", subject, (("given", token),))
+    return row
+
+
+def gone(state: State, allocation_id: int) -> Rejection:
+    """Why there is no live allocation of this id."""
+    subject = str(allocation_id)
+    ended = state.leases.ended.get(allocation_id)
+    if ended is not None and ended.reason == LEASE_EXPIRED:
+        return Rejection(
+            rejections.LEASE_EXPIRED, "allocation_id", subject, (("ended_ms", ended.ended_ms),)
+        )
+    if ended is not None or 0 < allocation_id < state.next_id:
+        numbers = (("ended_ms", ended.ended_ms),) if ended else ()
+        return Rejection(rejections.ALREADY_ENDED, "allocation_id", subject, numbers)
+    return Rejection(rejections.UNKNOWN_ALLOCATION, "allocation_id", subject)
+
+
+def renew(state: State, command: Renew, origin: Origin) -> Decision:
+    """A longer lease, and where asked a longer duration."""
+    row = _find(state, command.allocation_id, command.token, command.agent_id, origin)
+    if isinstance(row, Rejection):
+        return row
+    leases = state.leases
+    ttl, ends = leases.get(row, "lease_ttl_ms"), leases.get(row, "ends_ms")
+    if not ttl and not command.extension_ms:
+        return Rejection(rejections.NO_LEASE, "allocation_id", str(command.allocation_id))
+    if command.extension_ms and ends:
+        blocked = _extension_blocker(state, row, ends, ends + command.extension_ms)
+        if blocked is not None:
+            return blocked
+        ends += command.extension_ms
+    expires = max(leases.get(row, "expires_ms"), state.now_ms + ttl) if ttl else 0
+    yield Renewed(command.allocation_id, min(expires, ends) if expires and ends else expires, ends)
+    return Outcome(DONE, command.allocation_id, 1, command.token)
+
+
+def _extension_blocker(state: State, row: int, ends: int, new_ends: int) -> Rejection | None:
+    """What a longer run would take from a window booked for that time, or from the window it was drawn from."""
+    reservation_id = state.leases.get(row, "reservation_id")
+    if reservation_id:
+        end_ms = state.reservations.by_id[reservation_id].made.end_ms
+        if new_ends > end_ms:
+            return Rejection(
+                rejections.RESERVATION_NOT_OPEN,
+                "extension_ms",
+                str(reservation_id),
+                (("end_ms", end_ms),),
+            )
+        return None
+    if not state.reservations.any_booked():
+        return None
+    for kind, amount, supplier in state.leases.parts(row):
+        for start_ms, free, device_free in profile_of(state, supplier):
+            if not ends <= start_ms < new_ends:
+                continue
+            units = state.leases.get(row, "device_amount")
+            node = state.leases.get(row, "node")
+            devices = state.leases.devices(row) if supplier == node else []
+            if free[kind] < amount or any(device_free[d] < units for d in devices):
+                name = state.kinds.names[kind]
+                numbers = ((f"asked.{name}", amount), (f"free_most.{name}", int(free[kind])))
+                return Rejection(rejections.NO_CAPACITY, "extension_ms", name, numbers)
+    return _extension_over_quota(state, row, new_ends)
+
+
+def _extension_over_quota(state: State, row: int, new_ends: int) -> Rejection | None:
+    """The allocation is charged already; what it must leave room for are the windows it would now run into."""
+    for quota in state.quotas.chain(state.leases.get(row, "quota")):
+        for kind, amount, _ in state.leases.parts(row):
+            if state.quotas.limit[quota, kind] == NO_LIMIT:
+                continue
+            if state.quotas.free(quota, kind) < booked_peak(state, quota, kind, new_ends):
+                return quota_rejection(state, quota, kind, amount)
+    return None
+
+
+def release(state: State, command: Release, origin: Origin) -> Decision:
+    """Give it back."""
+    row = _find(state, command.allocation_id, command.token, command.agent_id, origin)
+    if isinstance(row, Rejection):
+        return row
+    yield ended(state, row, RELEASED)
+    return Outcome(DONE, command.allocation_id, 1)
+
+
+def ended(state: State, row: int, reason: str) -> Ended:
+    """The event that ends a live allocation."""
+    leases, names = state.leases, state.names
+    node = leases.get(row, "node")
+    return Ended(
+        leases.get(row, "id"),
+        reason,
+        names.text(leases.get(row, "agent")),
+        names.text(leases.get(row, "workflow")),
+        state.fleet.ids[node] if node >= 0 else "",
+    )
+
+
+def cancel(state: State, command: Cancel, origin: Origin) -> Decision:
+    """Withdraw what still waits."""
+    waiting = state.queue.requests.get(command.request_id)
+    subject = str(command.request_id)
+    if waiting is None:
+        known = 0 < command.request_id < state.next_id
+        code = rejections.NOT_WAITING if known else rejections.UNKNOWN_ALLOCATION
+        return Rejection(code, "request_id", subject)
+    queued = waiting.queued
+    if (queued.principal, queued.agent_id) != (origin.principal, command.agent_id):
+        return Rejection(rejections.WRONG_OWNER, "agent_id", f"request {subject}")
+    left = waiting.left
+    yield Withdrawn(command.request_id, CANCELLED, left, queued.agent_id, queued.workflow_id)
+    return Outcome(DONE, command.request_id, left)

@@ -1,0 +1,123 @@
+"""What the state itself calls for now: expire, open and close windows, drain, admit, forget.
+
+Event-triggered rules are in `requests` and `operations`; the rules here are state-triggered (the split is
+h11's): they fire when the state is such, whoever brought it there, until nothing more fires. Bounded: what does
+not fit into one settle goes on at the next entry, since what is due stays due.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+
+from raftalloc.core import deadlines
+from raftalloc.core.admission import admit
+from raftalloc.core.booking import complete_window, open_window
+from raftalloc.core.deadlines import Item
+from raftalloc.core.events import (
+    CORDONED,
+    DEADLINE,
+    DRAINED,
+    DURATION_ENDED,
+    LEASE_EXPIRED,
+    Event,
+    NodeStateChanged,
+    SessionsExpired,
+    WeightsSet,
+    Withdrawn,
+)
+from raftalloc.core.matrix import WEIGHT_UNIT
+from raftalloc.core.quantities import NODE, scope_of
+from raftalloc.core.requests import ended
+from raftalloc.core.sessions import KEEP_MS
+from raftalloc.core.state import State
+
+FIRED_MAX = 20_000
+"""Deadlines that fire in one settle."""
+SESSIONS_EVERY_MS = 30_000
+"""Sessions and keys may outlive KEEP_MS by so much: one event forgets many."""
+
+
+def settle(state: State) -> Generator[Event, None, None]:
+    """Fire until nothing is due and nothing that waits could start."""
+    fired = 0
+    while fired < FIRED_MAX:
+        item = state.deadlines.first()
+        if item is None or item[0] > state.now_ms:
+            break
+        yield from _fire(state, item)
+        fired += 1
+    oldest_ms = state.sessions.oldest_ms()
+    if oldest_ms and oldest_ms + KEEP_MS + SESSIONS_EVERY_MS <= state.now_ms:
+        yield SessionsExpired(state.now_ms - KEEP_MS)
+    weights = stale_weights(state)
+    if weights is not None:
+        yield WeightsSet(weights)
+    if state.freed.any():
+        yield from _admit(state)
+
+
+def due_ms(state: State) -> int:
+    """When `settle` will next have something to do by itself; 0: never."""
+    item = state.deadlines.first()
+    times = [item[0]] if item else []
+    oldest_ms = state.sessions.oldest_ms()
+    if oldest_ms:
+        times.append(oldest_ms + KEEP_MS + SESSIONS_EVERY_MS)
+    if state.freed.any() and state.queue.requests:
+        times.append(state.now_ms)
+    return min(times, default=0)
+
+
+def _fire(state: State, item: Item) -> Generator[Event, None, None]:
+    _, sort, subject = item
+    if isinstance(subject, str):
+        yield from _drain(state, subject)
+        return
+    match sort:
+        case deadlines.ALLOCATION:
+            row = state.leases.row(subject)
+            ends_ms = state.leases.get(row, "ends_ms")
+            over = ends_ms and ends_ms <= state.now_ms
+            yield ended(state, row, DURATION_ENDED if over else LEASE_EXPIRED)
+        case deadlines.WAIT:
+            waiting = state.queue.requests[subject]
+            queued = waiting.queued
+            yield Withdrawn(subject, DEADLINE, waiting.left, queued.agent_id, queued.workflow_id)
+        case deadlines.RESERVATION_START:
+            yield from open_window(state, state.reservations.by_id[subject])
+        case _:
+            yield from complete_window(state, state.reservations.by_id[subject])
+
+
+def _drain(state: State, node_id: str) -> Generator[Event, None, None]:
+    """The deadline of a drain: what is left ends, and the node stays cordoned."""
+    for allocation_id in state.leases.on(state.fleet.row(node_id)):
+        yield ended(state, state.leases.row(allocation_id), DRAINED)
+    yield NodeStateChanged(node_id, CORDONED)
+
+
+def _admit(state: State) -> Generator[Event, None, None]:
+    """Try what waits, and remember what blocked it.
+
+    Only derived fields are written here: none of them is in the bytes.
+    """
+    blocked, finished = yield from admit(state)
+    for shape, stop in blocked.items():
+        line = state.queue.lines[shape]
+        line.blocked, line.blocked_row = stop.line, stop.quota_row
+    if finished:
+        state.freed.clear()
+
+
+def stale_weights(state: State) -> tuple[tuple[str, int], ...] | None:
+    """New weights for best_fit where the fleet has changed by more than an eighth since the last; None: not yet."""
+    fleet, stale = state.fleet, False
+    weights: dict[int, int] = {}
+    for column, kind in enumerate(state.kinds.names):
+        if scope_of(kind) != NODE:
+            continue
+        total = fleet.totals[column]
+        weights[column] = WEIGHT_UNIT // total if total else 0
+        old = int(fleet.matrix.weights[column])
+        stale = stale or abs(weights[column] - old) * 8 > old
+    return state.kinds.vector(weights) if stale else None

@@ -1,0 +1,254 @@
+"""The whole state <-> bytes.
+
+Written down is what cannot be derived; use, headroom, scores, lines and deadlines are computed again when it is
+read, so a snapshot cannot disagree with itself. Orders that decisions depend on (rows, free lists, ages) are
+written as they are: state -> bytes -> state -> bytes gives the same bytes, and the digest of the bytes is the
+digest of the state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from hashlib import blake2b
+from typing import Any
+
+import numpy as np
+
+from raftalloc.core.events import Answered, NodeRegistered, Queued, ReservationMade
+from raftalloc.core.kinds import Kinds
+from raftalloc.core.layout import FORMAT, Layout, Strings, pack, unpack
+from raftalloc.core.names import Names
+from raftalloc.core.queues import Waiting
+from raftalloc.core.records import EndedRecord
+from raftalloc.core.reservations import Reservation
+from raftalloc.core.sessions import Session
+from raftalloc.core.state import RULES_VERSION, State
+
+
+def encode_state(state: State) -> bytes:
+    """The state as bytes; equal states give equal bytes. O(state)."""
+    strings = Strings()
+    body = {
+        "counters": [state.index, state.now_ms, state.rules_version, state.token, state.next_id],
+        "kinds": state.kinds.names,
+        "fleet": _pack_fleet(state, strings),
+        "quotas": _pack_quotas(state),
+        "names": list(state.names.parts()),
+        "leases": list(state.leases.table.parts()),
+        "ended": _pack_records(EndedRecord, list(state.leases.ended.values()), strings),
+        "queue": _pack_queue(state, strings),
+        "reservations": _pack_reservations(state, strings),
+        "sessions": _pack_sessions(state, strings),
+    }
+    return pack([FORMAT, strings.texts, body])
+
+
+def decode_state(data: bytes) -> State:
+    """The inverse. Raises ValueError for garbage, a newer format or rules that this build does not know."""
+    fields = unpack(data)
+    if not isinstance(fields, list) or len(fields) != 3:
+        raise ValueError("this is no state snapshot")
+    if fields[0] > FORMAT:
+        raise ValueError(f"snapshot of format {fields[0]}; this build reads up to {FORMAT}")
+    _, strings, body = fields
+    state = State()
+    state.index, state.now_ms, state.rules_version, state.token, state.next_id = body["counters"]
+    if state.rules_version > RULES_VERSION:
+        raise ValueError(
+            f"the state decides by rules {state.rules_version}; this build knows {RULES_VERSION}"
+        )
+    state.kinds = Kinds(body["kinds"])
+    _unpack_fleet(state, body["fleet"], strings)
+    _unpack_quotas(state, body["quotas"])
+    state.names = Names(*body["names"])
+    state.leases.table.restore(*body["leases"])
+    state.leases.relink()
+    for record in _unpack_records(EndedRecord, body["ended"], strings):
+        state.leases.ended[record.allocation_id] = record
+    _unpack_queue(state, body["queue"], strings)
+    _unpack_reservations(state, body["reservations"], strings)
+    _unpack_sessions(state, body["sessions"], strings)
+    _derive(state)
+    return state
+
+
+def content_digest(state: State) -> str:
+    """64 hexadecimal digits over everything the state holds. O(state)."""
+    return blake2b(encode_state(state), digest_size=32).hexdigest()
+
+
+def _pack_records(record_type: type[Any], records: Sequence[Any], strings: Strings) -> list[Any]:
+    return [len(records), *Layout(record_type).pack(records, strings)]
+
+
+def _unpack_records(
+    record_type: type[Any], packed: Sequence[Any], strings: Sequence[str]
+) -> list[Any]:
+    return Layout(record_type).unpack(packed[1:], strings, packed[0])
+
+
+# -- fleet and quotas ------------------------------------------------------------------------------
+
+
+def _pack_fleet(state: State, strings: Strings) -> list[Any]:
+    fleet = state.fleet
+    used = [event for event in fleet.registered if event is not None]
+    return [
+        _pack_records(NodeRegistered, used, strings),
+        [event is not None for event in fleet.registered],
+        fleet.states,
+        fleet.deadlines_ms,
+        fleet.serials,
+        fleet.free_rows,
+        fleet.next_serial,
+        fleet.matrix.weights[: len(state.kinds)].tolist(),
+    ]
+
+
+def _unpack_fleet(state: State, packed: Sequence[Any], strings: Sequence[str]) -> None:
+    used, is_used, states, deadlines_ms, serials, free_rows, next_serial, weights = packed
+    fleet, kinds = state.fleet, state.kinds
+    events = iter(_unpack_records(NodeRegistered, used, strings))
+    for row, there in enumerate(is_used):
+        event = next(events) if there else None
+        capacity = kinds.columns(event.capacity) if event else {}
+        fleet.restore_row(event, states[row], deadlines_ms[row], serials[row], capacity, len(kinds))
+    fleet.free_rows, fleet.next_serial = free_rows, next_serial
+    fleet.matrix.make_room(0, len(kinds))
+    state.quotas.make_room(0, len(kinds))
+    fleet.matrix.set_weights(dict(enumerate(weights)))
+
+
+def _pack_quotas(state: State) -> list[Any]:
+    quotas = state.quotas
+    rows = len(quotas.names)
+    limits = np.ascontiguousarray(quotas.limit[:rows, : len(state.kinds)])
+    return [
+        quotas.names,
+        quotas.parents,
+        quotas.implicit,
+        quotas.rows_in_order(),
+        quotas.free_rows,
+        limits.tobytes(),
+    ]
+
+
+def _unpack_quotas(state: State, packed: Sequence[Any]) -> None:
+    names, parents, implicit, order, free_rows, limits = packed
+    state.quotas.restore(names, parents, implicit, order, free_rows)
+    shape = (len(names), len(state.kinds))
+    state.quotas.limit[: shape[0], : shape[1]] = np.frombuffer(limits, np.int64).reshape(shape)
+
+
+# -- queue, reservations, sessions -----------------------------------------------------------------
+
+
+def _pack_queue(state: State, strings: Strings) -> list[Any]:
+    waiting = list(state.queue.requests.values())
+    return [
+        _pack_records(Queued, [one.queued for one in waiting], strings),
+        [one.started for one in waiting],
+        [one.queued_ms for one in waiting],
+        [one.index for one in waiting],
+    ]
+
+
+def _unpack_queue(state: State, packed: Sequence[Any], strings: Sequence[str]) -> None:
+    queued = _unpack_records(Queued, packed[0], strings)
+    for one, started, queued_ms, index in zip(queued, *packed[1:], strict=True):
+        state.queue.add(Waiting(one, started, queued_ms, index))
+
+
+def _pack_reservations(state: State, strings: Strings) -> list[Any]:
+    all_of_them = list(state.reservations.by_id.values())
+    return [
+        _pack_records(ReservationMade, [one.made for one in all_of_them], strings),
+        [
+            [one.index, one.open, list(one.remaining.items()), list(one.devices.items())]
+            for one in all_of_them
+        ],
+    ]
+
+
+def _unpack_reservations(state: State, packed: Sequence[Any], strings: Sequence[str]) -> None:
+    made = _unpack_records(ReservationMade, packed[0], strings)
+    for one, (index, is_open, remaining, devices) in zip(made, packed[1], strict=True):
+        reservation: Reservation = state.reservations.add(one, index)
+        if is_open:
+            state.reservations.open(one.reservation_id)
+            reservation.remaining = dict(remaining)
+            reservation.devices = dict(devices)
+
+
+def _pack_sessions(state: State, strings: Strings) -> list[Any]:
+    sessions = state.sessions
+    outcomes = [
+        answered for one in sessions.sessions.values() for answered, _ in one.outcomes.values()
+    ]
+    outcomes += [answered for answered, _, _ in sessions.keys.values()]
+    return [
+        [
+            [
+                s.session,
+                s.principal,
+                s.used_ms,
+                s.floor,
+                [index for _, index in s.outcomes.values()],
+            ]
+            for s in sessions.sessions.values()
+        ],
+        [[index, at_ms] for _, index, at_ms in sessions.keys.values()],
+        list(sessions.tombstones.items()),
+        _pack_records(Answered, outcomes, strings),
+    ]
+
+
+def _unpack_sessions(state: State, packed: Sequence[Any], strings: Sequence[str]) -> None:
+    opened, keys, tombstones, records = packed
+    outcomes = iter(_unpack_records(Answered, records, strings))
+    for ident, principal, used_ms, floor, indices in opened:
+        session = Session(ident, principal, used_ms, floor)
+        for index in indices:
+            answered = next(outcomes)
+            session.outcomes[answered.sequence] = (answered, index)
+        state.sessions.sessions[ident] = session
+    for index, at_ms in keys:
+        answered = next(outcomes)
+        state.sessions.keys[answered.key] = (answered, index, at_ms)
+    for key, at_ms in tombstones:
+        state.sessions.tombstones[key] = at_ms
+
+
+# -- what follows from the rest --------------------------------------------------------------------
+
+
+def _derive(state: State) -> None:
+    """Use, headroom and counts, from what is live and what is held; then deadlines."""
+    leases, fleet, quotas = state.leases, state.fleet, state.quotas
+    for row in leases.rows.values():
+        quota = leases.get(row, "quota")
+        quotas.count_allocation(quota, +1)
+        for kind, amount, supplier in leases.parts(row):
+            fleet.matrix.used[supplier, kind] += amount
+            quotas.change(quota, kind, used=amount)
+        for supplier in {s: None for _, _, s in leases.parts(row)}:
+            fleet.allocations[supplier] += 1
+        for device in leases.devices(row):
+            units = leases.get(row, "device_amount")
+            fleet.change_device(leases.get(row, "node"), device, used=units)
+    for reservation in state.reservations.by_id.values():
+        if reservation.open:
+            _hold(state, reservation)
+    fleet.matrix.settle_all()
+    state.rebuild_deadlines()
+
+
+def _hold(state: State, reservation: Reservation) -> None:
+    made = reservation.made
+    quota = state.quotas.row(made.agent_type)
+    for (kind, _), supplier in zip(made.demand, made.suppliers, strict=True):
+        column, amount = state.kinds.column(kind), reservation.remaining[kind]
+        state.fleet.matrix.held[state.fleet.row(supplier), column] += amount
+        state.quotas.change(quota, column, held=amount)
+    for device, units in reservation.devices.items():
+        state.fleet.change_device(state.fleet.row(made.node_id), device, held=units)
