@@ -49,9 +49,11 @@ def settle(state: State) -> Generator[Event, None, None]:
     oldest_ms = state.sessions.oldest_ms()
     if oldest_ms and oldest_ms + KEEP_MS + SESSIONS_EVERY_MS <= state.now_ms:
         yield SessionsExpired(state.now_ms - KEEP_MS)
-    weights = stale_weights(state)
-    if weights is not None:
-        yield WeightsSet(weights)
+    if state.fleet.version != state.weighed_version:
+        weights = stale_weights(state)
+        if weights is not None:
+            yield WeightsSet(weights)
+        state.weighed_version = state.fleet.version
     if state.freed.any():
         yield from _admit(state)
 

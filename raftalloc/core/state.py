@@ -7,8 +7,8 @@ Invariants that `invariants.check` proves of every state:
 4. Ids and tokens only rise; every id below `next_id` that is not in a table has ended.
 5. A request waits in exactly one line, and none whose line is not blocked fits (after `settle`).
 
-`evolve` is the only writer. `freed`, `asks`, `profiles`, `possible` and the deadlines are derived: they are not
-part of the state's bytes, and a state read back from bytes decides the same without them.
+`evolve` is the only writer. `freed`, `asks`, `profiles`, `possible`, `weighed_version` and the deadlines are
+derived: they are not part of the state's bytes, and a state read back from bytes decides the same without them.
 """
 
 from __future__ import annotations
@@ -74,6 +74,7 @@ class State:
         self.freed = Freed()
         self.asks: dict[Hashable, Any] = {}
         self.profiles: dict[int, Any] = {}
+        self.weighed_version = 0
         self.possible: dict[Hashable, Any] = {}
 
     @classmethod
