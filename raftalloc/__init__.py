@@ -1,1 +1,126 @@
+"""raftalloc: atomic, fenced, replayable allocation of unlike resources to agents and workflows, on Raft.
 
+The names below are the public surface of Python; each is loaded when it is first used, so that a part of the package
+(the daemon, the store process) does not pay for the others.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from raftalloc.client.allocation import Allocation
+    from raftalloc.client.client import Client
+    from raftalloc.client.requests import Constraint, Operator, Policy, Priority, ResourceRequest
+    from raftalloc.client.reservation import Reservation
+    from raftalloc.client.results import (
+        HistoryRecord,
+        KindQuota,
+        KindUtilization,
+        QuotaUsage,
+        Refusal,
+        UtilizationMetrics,
+    )
+    from raftalloc.errors import (
+        Compacted,
+        ConfigError,
+        DataDirectoryError,
+        Forbidden,
+        InvalidRequest,
+        NoLeader,
+        NotLeader,
+        OutcomeUnknown,
+        Overloaded,
+        RaftallocError,
+        Rejected,
+        ReplicaFailed,
+        Unauthenticated,
+        Unavailable,
+    )
+    from raftalloc.manager import ResourceManager, SyncAllocation, SyncResourceManager
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Allocation": "raftalloc.client.allocation",
+    "Client": "raftalloc.client.client",
+    "Compacted": "raftalloc.errors",
+    "ConfigError": "raftalloc.errors",
+    "Constraint": "raftalloc.client.requests",
+    "DataDirectoryError": "raftalloc.errors",
+    "Forbidden": "raftalloc.errors",
+    "HistoryRecord": "raftalloc.client.results",
+    "InvalidRequest": "raftalloc.errors",
+    "KindQuota": "raftalloc.client.results",
+    "KindUtilization": "raftalloc.client.results",
+    "NoLeader": "raftalloc.errors",
+    "NotLeader": "raftalloc.errors",
+    "Operator": "raftalloc.client.requests",
+    "OutcomeUnknown": "raftalloc.errors",
+    "Overloaded": "raftalloc.errors",
+    "Policy": "raftalloc.client.requests",
+    "Priority": "raftalloc.client.requests",
+    "QuotaUsage": "raftalloc.client.results",
+    "RaftallocError": "raftalloc.errors",
+    "Refusal": "raftalloc.client.results",
+    "Rejected": "raftalloc.errors",
+    "ReplicaFailed": "raftalloc.errors",
+    "Reservation": "raftalloc.client.reservation",
+    "ResourceManager": "raftalloc.manager",
+    "ResourceRequest": "raftalloc.client.requests",
+    "SyncAllocation": "raftalloc.manager",
+    "SyncResourceManager": "raftalloc.manager",
+    "Unauthenticated": "raftalloc.errors",
+    "Unavailable": "raftalloc.errors",
+    "UtilizationMetrics": "raftalloc.client.results",
+}
+
+__all__ = [
+    "Allocation",
+    "Client",
+    "Compacted",
+    "ConfigError",
+    "Constraint",
+    "DataDirectoryError",
+    "Forbidden",
+    "HistoryRecord",
+    "InvalidRequest",
+    "KindQuota",
+    "KindUtilization",
+    "NoLeader",
+    "NotLeader",
+    "Operator",
+    "OutcomeUnknown",
+    "Overloaded",
+    "Policy",
+    "Priority",
+    "QuotaUsage",
+    "RaftallocError",
+    "Refusal",
+    "Rejected",
+    "ReplicaFailed",
+    "Reservation",
+    "ResourceManager",
+    "ResourceRequest",
+    "SyncAllocation",
+    "SyncResourceManager",
+    "Unauthenticated",
+    "Unavailable",
+    "UtilizationMetrics",
+    "__version__",
+]
+
+
+def __getattr__(name: str) -> object:
+    """Load a public name's module."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'raftalloc' has no attribute {name!r}")
+    found: object = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    """All public names, loaded or not."""
+    return sorted({*globals(), *__all__})

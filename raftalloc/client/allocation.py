@@ -33,8 +33,8 @@ class Allocation:
     """The answer to a request: what was granted, or why nothing was.
 
     success: whether there is a grant. reason: empty, or why not (or not all of it), with numbers; `refusal` has them
-    apart. id, node_id, allocated_resources ...: of the grant; 0, empty or None where there is none. With `count` above 1
-    they are of the first member, and `members` are all of them. lost: why the group took it (or a member) back, or None.
+    apart. id, node_id, allocated_resources ...: of the grant; 0, empty or None where there is none. With `count` above
+    1 they are of the first member, and `members` are all of them. lost: why the group took one back, or None.
 
     As `async with` it is released at the end. It belongs to the manager that gave it.
     """

@@ -15,6 +15,7 @@ from raftalloc.api.v1.allocator_pb2 import AllocateRequest
 from raftalloc.client.names import check_name
 from raftalloc.client.quantities import Amount, vector_of
 from raftalloc.client.times import Length, Moment, length_ms, moment_ms
+from raftalloc.core.quantities import DEVICE_UNITS, GPU, text_of
 from raftalloc.errors import InvalidRequest
 
 if TYPE_CHECKING:
@@ -122,7 +123,7 @@ class ResourceRequest:
             agent_type=check_name(self.agent_type, field="agent_type", optional=True),
             workflow_id=check_name(self.workflow_id, field="workflow_id", optional=True),
             priority=_priority(self.priority),
-            resources=vector_of(self.resources),
+            resources=_demand(self.resources),
             gpu_models=_names(self.gpu_models, "gpu_models"),
             constraints=_constraints(self.constraints),
             count=_whole(self.count, "count", 1, COUNT_MAX),
@@ -157,7 +158,7 @@ def reserve_message(
         agent_id=check_name(agent_id, field="agent_id", optional=True),
         agent_type=check_name(agent_type, field="agent_type", optional=True),
         priority=_priority(priority),
-        resources=vector_of(resources),
+        resources=_demand(resources),
         gpu_models=_names(gpu_models, "gpu_models"),
         constraints=_constraints(constraints),
         start_ms=moment_ms(start_time, field="start_time"),
@@ -175,6 +176,19 @@ def member_of(kind: type[Member], value: object, *, field: str) -> Member:
         known = ", ".join(member.name for member in kind)
         shown = f"{value!r:.40}"
         raise InvalidRequest(field, f"{shown} is no {kind.__name__}", f"one of {known}") from None
+
+
+def _demand(resources: Mapping[str, Amount]) -> dict[str, int]:
+    """What is asked of each kind; GPUs are a share of one device or whole devices."""
+    demand = vector_of(resources)
+    gpu = demand.get(GPU, 0)
+    if gpu > DEVICE_UNITS and gpu % DEVICE_UNITS:
+        raise InvalidRequest(
+            f"resources.{GPU}",
+            f"{text_of(GPU, gpu)} is neither a share of one device nor whole devices",
+            "ask for less than 1, or a whole number",
+        )
+    return demand
 
 
 def _priority(value: object) -> types_pb2.Priority.ValueType:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from raftalloc.api.v1 import events_pb2, quotas_pb2, types_pb2, usage_pb2
+    from raftalloc.errors import Rejected
 
 Figures = TypeVar("Figures")
 
@@ -46,6 +47,11 @@ class Refusal:
             message.remedy,
             dict(message.numbers),
         )
+
+    @classmethod
+    def of_error(cls, error: Rejected) -> Refusal:
+        """From the exception that carried it."""
+        return cls(error.code, error.message, error.field, error.remedy, error.numbers)
 
 
 class ByKind(Mapping[str, Figures], Generic[Figures]):

@@ -1,15 +1,16 @@
 """From a gRPC status to an exception of `raftalloc.errors`: the counterpart of `server/status.py`.
 
-INVALID_ARGUMENT     InvalidRequest       field and remedy from the Rejection in the trailing metadata, or the text
-UNAUTHENTICATED      Unauthenticated
-OUT_OF_RANGE         Compacted
-any, with Rejection  Rejected             NOT_FOUND, FAILED_PRECONDITION, ABORTED, RESOURCE_EXHAUSTED ...
-PERMISSION_DENIED    Forbidden
-RESOURCE_EXHAUSTED   Overloaded
-UNAVAILABLE          NotLeader, NoLeader, Unavailable where it surely was not done, else OutcomeUnknown
-DEADLINE_EXCEEDED    OutcomeUnknown
-CANCELLED, UNKNOWN   OutcomeUnknown       the connection broke under the call
-else                 ReplicaFailed
+A replica names the exception in the trailing metadata `raftalloc-error`, and puts fields and numbers beside it. What
+gRPC itself says, or something between us and the replica, has only a status:
+
+    INVALID_ARGUMENT     InvalidRequest
+    UNAUTHENTICATED      Unauthenticated
+    PERMISSION_DENIED    Forbidden
+    RESOURCE_EXHAUSTED   Overloaded
+    UNAVAILABLE          Unavailable where it never reached the replica, else OutcomeUnknown: the connection broke
+    DEADLINE_EXCEEDED    OutcomeUnknown
+    CANCELLED, UNKNOWN   OutcomeUnknown
+    else                 ReplicaFailed
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from raftalloc.errors import (
     Compacted,
     Forbidden,
     InvalidRequest,
+    NoLeader,
+    NotLeader,
     OutcomeUnknown,
     Overloaded,
     RaftallocError,
@@ -33,10 +36,13 @@ from raftalloc.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
+
+    Trailing = Mapping[str, str | bytes]
 
 LEADER: Final = "raftalloc-leader"
 INDEX: Final = "raftalloc-index"
+ERROR: Final = "raftalloc-error"
 REJECTION: Final = "raftalloc-rejection-bin"
 READ: Final = "raftalloc-read"
 
@@ -44,9 +50,28 @@ READ: Final = "raftalloc-read"
 _NEVER_SENT: Final = (
     "failed to connect",
     "connection refused",
-    "name resolution",
     "dns resolution",
+    "name resolution",
 )
+
+# Exceptions that are made of their text alone.
+_PLAIN: Final[Mapping[str, type[RaftallocError]]] = {
+    "Unauthenticated": Unauthenticated,
+    "Forbidden": Forbidden,
+    "Unavailable": Unavailable,
+    "NoLeader": NoLeader,
+    "Overloaded": Overloaded,
+    "OutcomeUnknown": OutcomeUnknown,
+    "ReplicaFailed": ReplicaFailed,
+}
+_BY_STATUS: Final[Mapping[grpc.StatusCode, type[RaftallocError]]] = {
+    grpc.StatusCode.UNAUTHENTICATED: Unauthenticated,
+    grpc.StatusCode.PERMISSION_DENIED: Forbidden,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: Overloaded,
+    grpc.StatusCode.DEADLINE_EXCEEDED: OutcomeUnknown,
+    grpc.StatusCode.CANCELLED: OutcomeUnknown,
+    grpc.StatusCode.UNKNOWN: OutcomeUnknown,
+}
 
 
 def trailing_of(metadata: Iterable[tuple[str, str | bytes]] | None) -> dict[str, str | bytes]:
@@ -58,66 +83,56 @@ def error_of(error: grpc.aio.AioRpcError, address: str) -> RaftallocError:
     """The exception that says what `error`, from the replica at `address`, means for the caller."""
     code, text = error.code(), error.details() or ""
     trailing = trailing_of(error.trailing_metadata())
-    rejection = _rejection(trailing)
-    if code is grpc.StatusCode.INVALID_ARGUMENT:
-        return _invalid(text, rejection)
-    if code is grpc.StatusCode.OUT_OF_RANGE:
-        return _compacted(rejection)
-    if rejection is not None:
-        return rejected_of(rejection)
     where = f"{address}: {text or code.name}"
-    match code:
-        case grpc.StatusCode.UNAUTHENTICATED:
-            return Unauthenticated(where)
-        case grpc.StatusCode.PERMISSION_DENIED:
-            return Forbidden(where)
-        case grpc.StatusCode.RESOURCE_EXHAUSTED:
-            return Overloaded(where)
-        case grpc.StatusCode.UNAVAILABLE:
-            return _unavailable(where, trailing)
-        case (
-            grpc.StatusCode.DEADLINE_EXCEEDED | grpc.StatusCode.CANCELLED | grpc.StatusCode.UNKNOWN
-        ):
-            return OutcomeUnknown(where)
+    make = _MAKERS.get(str(trailing.get(ERROR, "")))
+    if make is not None:
+        return make(text, trailing)
+    plain = _PLAIN.get(str(trailing.get(ERROR, "")), _BY_STATUS.get(code))
+    if plain is not None:
+        return plain(where)
+    if code is grpc.StatusCode.INVALID_ARGUMENT:
+        return InvalidRequest("request", text or "is malformed")
+    if code is grpc.StatusCode.UNAVAILABLE:
+        unsent = any(sign in text.lower() for sign in _NEVER_SENT)
+        return Unavailable(where) if unsent else OutcomeUnknown(where)
     return ReplicaFailed(f"{where} ({code.name})")
 
 
-def rejected_of(rejection: types_pb2.Rejection) -> Rejected:
-    """A Rejection, as the exception that carries it."""
+def _rejection(trailing: Trailing) -> types_pb2.Rejection:
+    """The Rejection in the trailing metadata; an empty one where there is none."""
+    value = trailing.get(REJECTION)
+    return types_pb2.Rejection.FromString(value if isinstance(value, bytes) else b"")
+
+
+def _rejected(text: str, trailing: Trailing) -> RaftallocError:
+    rejection = _rejection(trailing)
     return Rejected(
-        rejection.code,
-        rejection.message or rejection.code,
+        rejection.code or "REJECTED",
+        rejection.message or text,
         field=rejection.field,
         remedy=rejection.remedy,
         numbers=rejection.numbers,
     )
 
 
-def _rejection(trailing: Mapping[str, str | bytes]) -> types_pb2.Rejection | None:
-    """The Rejection in the trailing metadata, if there is one."""
-    value = trailing.get(REJECTION)
-    if not isinstance(value, bytes):
-        return None
-    return types_pb2.Rejection.FromString(value)
+def _invalid(text: str, trailing: Trailing) -> RaftallocError:
+    rejection = _rejection(trailing)
+    return InvalidRequest(rejection.field or "request", rejection.message or text, rejection.remedy)
 
 
-def _invalid(text: str, rejection: types_pb2.Rejection | None) -> InvalidRequest:
-    """Field, problem and remedy; where only the text came, taken apart as InvalidRequest puts it together."""
-    if rejection is not None:
-        return InvalidRequest(rejection.field, rejection.message, rejection.remedy)
-    field, colon, rest = text.partition(": ")
-    if not colon:
-        return InvalidRequest("request", text or "is malformed")
-    problem, _, remedy = rest.partition("; ")
-    return InvalidRequest(field, problem, remedy)
-
-
-def _compacted(rejection: types_pb2.Rejection | None) -> Compacted:
-    """Both indices, 0 where the replica did not say."""
-    numbers = {} if rejection is None else dict(rejection.numbers)
+def _compacted(_: str, trailing: Trailing) -> RaftallocError:
+    numbers = _rejection(trailing).numbers
     return Compacted(numbers.get("asked_index", 0), numbers.get("lowest_index", 0))
 
 
-def _unavailable(where: str, trailing: Mapping[str, str | bytes]) -> RaftallocError:
-    """Not done, or not known whether done."""
-    return OutcomeUnknown(where) if trailing else Unavailable(where)
+def _not_leader(_: str, trailing: Trailing) -> RaftallocError:
+    return NotLeader(str(trailing.get(LEADER, "")))
+
+
+# Exceptions that are made of more than their text.
+_MAKERS: Final[Mapping[str, Callable[[str, Trailing], RaftallocError]]] = {
+    "Rejected": _rejected,
+    "InvalidRequest": _invalid,
+    "Compacted": _compacted,
+    "NotLeader": _not_leader,
+}
