@@ -7,7 +7,7 @@ import importlib
 import re
 import tomllib
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import pytest
 from typer.main import get_command
@@ -27,8 +27,6 @@ from raftalloc.server.status import OF_REJECTION
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from click import Command
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
@@ -102,7 +100,7 @@ def test_every_section_of_the_configuration_is_spoken_of():
 def metric_names() -> list[str]:
     """What /metrics gives, from the registry itself."""
     metrics = importlib.import_module("raftalloc.telemetry.metrics")
-    source = Path(metrics.__file__).read_text(encoding="utf-8")
+    source = Path(str(metrics.__file__)).read_text(encoding="utf-8")
     return sorted(set(re.findall(r'"(raftalloc_[a-z_]+)"', source)))
 
 
@@ -112,18 +110,16 @@ def test_every_metric_is_explained():
     assert [name for name in metric_names() if f"`{name}" not in text] == []
 
 
-def commands_of(
-    command: Command, path: tuple[str, ...]
-) -> Iterator[tuple[tuple[str, ...], Command]]:
-    """Every command below one, with its words."""
-    children: dict[str, Command] = getattr(command, "commands", {})
+def commands_of(command: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Every command below one, with its words. Commands are Click's; which Click is Typer's affair."""
+    children = getattr(command, "commands", {})
     if not children:
         yield path, command
     for name, child in children.items():
         yield from commands_of(child, (*path, name))
 
 
-def cli() -> list[tuple[tuple[str, ...], Command]]:
+def cli() -> list[tuple[tuple[str, ...], Any]]:
     """Every command of `raftalloc`."""
     main = importlib.import_module("raftalloc.cli.main")
     return list(commands_of(get_command(main.app), ("raftalloc",)))

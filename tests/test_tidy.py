@@ -20,6 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "raftalloc"
 FUNCTION_LINES_MAX = 70
 MODULE_LINES_MAX = 500
+SCRIPT_LINES_MAX = 30
 MODULE_NAMES_BANNED = ("util", "utils", "common", "helpers", "misc")
 
 CORE_NAMES_BANNED = ("set", "frozenset", "float", "complex")
@@ -219,6 +220,20 @@ def _lines_that_match(pattern: re.Pattern[str]) -> list[str]:
             if pattern.search(line)
         ]
     return found
+
+
+SCRIPTS = [
+    path for path in sorted((ROOT / "scripts").iterdir()) if path.is_file() and not path.suffix
+]
+
+
+@pytest.mark.parametrize("script", [*SCRIPTS, ROOT / ".ci/run"], ids=lambda path: path.name)
+def test_a_script_is_executable_parses_and_is_thin(script):
+    text = script.read_text(encoding="utf-8")
+    shell = "bash" if "bash" in text.splitlines()[0] else "sh"
+    assert subprocess.run([shell, "-n", str(script)], check=False).returncode == 0
+    assert script.stat().st_mode & 0o111
+    assert len(text.splitlines()) <= SCRIPT_LINES_MAX
 
 
 @pytest.mark.parametrize(
