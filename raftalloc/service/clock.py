@@ -1,7 +1,7 @@
 """The group's clock, as this replica knows it (docs/architecture.md, "Time is data").
 
-A leader stamps `T_last + (monotonic now - monotonic at receipt of T_last)`, where T_last is the latest time heard from a
-living leader: from its heartbeats, so within tens of milliseconds. A jump of one machine's wall clock therefore
+A leader stamps `T_last + (monotonic now - monotonic at receipt of T_last)`, where T_last is the latest time heard from
+a living leader: from its heartbeats, so within tens of milliseconds. A jump of one machine's wall clock therefore
 changes nothing. Wall time is read only where nobody has been heard of since this process started - the whole group
 starts cold - and never takes the group's clock back. The gap that a new leader finds is given back to the leases.
 """

@@ -1,18 +1,42 @@
-"""The state machine in its place: bytes of the log in, state and events out, blocks to the store, snapshots."""
+"""The state machine in its place: bytes of the log in, state and events out, blocks to the store, snapshots.
+
+An index that is in the event store already is folded from there, once, when the engine recovers; when consensus brings
+its entry again it is skipped, never decided again: new rules cannot rewrite history. The latest
+indices of the store are compared with what consensus brings, so that a store and a journal that do not belong together
+are noticed.
+
+`apply` is synchronous and never waits: blocks are queued and one task hands them to the store, in order, with snapshots
+between them. Whoever proposes waits for `room` first; that is the back-pressure.
+"""
 
 from __future__ import annotations
 
+import asyncio
+from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
+
+from raftalloc.core import codec, machine, views
+from raftalloc.core.commands import Renew
+from raftalloc.core.records import DONE, GRANTED
+from raftalloc.core.state import State
+from raftalloc.errors import DataDirectoryError, ReplicaFailed
+from raftalloc.service.indexing import keys_of
+from raftalloc.service.recovery import Manifest, recover
+from raftalloc.telemetry.logs import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from raftalloc.core.commands import Asked
+    from raftalloc.core.commands import Asked, Command, Entry
     from raftalloc.core.events import Happened
     from raftalloc.core.records import Allocation, Outcome
-    from raftalloc.core.state import State
     from raftalloc.ports import EventStore
+
+logger = get_logger(__name__)
+
+BACKLOG_BLOCKS_MAX: Final = 4096
+BACKLOG_BYTES_MAX: Final = 64 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +56,21 @@ class Decided:
     granted: tuple[tuple[Allocation, ...], ...]
 
 
+@dataclass(frozen=True, slots=True)
+class _Block:
+    index: int
+    data: bytes
+    keys: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Snapshot:
+    index: int
+    state: bytes
+    manifest: bytes
+    written: asyncio.Future[tuple[str, int]]
+
+
 class Engine:
     """Owns the State, its index and chain, and what goes to the event store. One event loop, no locks."""
 
@@ -45,47 +84,219 @@ class Engine:
         on_fatal: Callable[[BaseException], None],
     ) -> None:
         """`on_fatal` hears of a store that failed: the replica must stop."""
-        raise NotImplementedError
+        assert snapshot_entries > 0
+        self.state = State.genesis()
+        self.chain: bytes = codec.CHAIN_START
+        """32 bytes over every entry and event up to `index`."""
+        self.stored_index = 0
+        """Last index that the event store has taken (not: synced)."""
+        self.snapshot_index = 0
+        """Index of the newest snapshot, 0 where there is none."""
+        self._store = store
+        self._replica_id = replica_id
+        self._cluster_id = cluster_id
+        self._snapshot_entries = snapshot_entries
+        self._snapshot_due_index = snapshot_entries
+        self._on_fatal = on_fatal
+        self._unconfirmed: dict[int, bytes] = {}
+        self._queue: deque[_Block | _Snapshot] = deque()
+        self._queue_bytes = 0
+        self._queued = asyncio.Event()
+        self._progress = asyncio.Event()
+        self._observers: list[Callable[[Decided], None]] = []
+        self._drainer: asyncio.Task[None] | None = None
+        self._failure: BaseException | None = None
 
-    state: State
-    index: int
-    """Last index that is in `state`: of the log, so it may lag behind Raft's by entries that are Raft's own."""
-    chain: bytes
-    """32 bytes over every entry and event up to `index`."""
-    stored_index: int
-    """Last index that the event store has taken (not: synced)."""
-    snapshot_index: int
-    """Index of the newest snapshot, 0 where there is none."""
-
-    async def recover(self) -> None:
-        """Load the newest good snapshot and fold the store's tail over it. Raises DataDirectoryError on damage."""
-        raise NotImplementedError
-
-    def apply(self, index: int, data: bytes) -> Decided | None:
-        """Decide one committed entry; for Consensus. None: the index is in the store already. Raises only on bugs."""
-        raise NotImplementedError
-
-    def subscribe(self, callback: Callable[[Decided], None]) -> Callable[[], None]:
-        """Hear of every entry as it is decided, in order, synchronously; call the answer to stop. It must not raise."""
-        raise NotImplementedError
-
-    async def stored(self, index: int) -> None:
-        """Wait until the store has taken every block up to `index`."""
-        raise NotImplementedError
+    @property
+    def index(self) -> int:
+        """Last index that is in `state`; Raft's own entries are not counted, so Raft's index may be higher."""
+        return self.state.index
 
     @property
     def backlog(self) -> int:
         """Blocks that the store has not taken yet."""
-        raise NotImplementedError
+        return len(self._queue)
+
+    async def recover(self) -> None:
+        """Load the newest good snapshot and fold the store's tail over it. Raises DataDirectoryError on damage."""
+        assert self._drainer is None, "recovered twice"
+        found = await recover(self._store, self._cluster_id)
+        self.state, self.chain = found.state, found.chain
+        self.stored_index = found.state.index
+        self.snapshot_index = found.snapshot_index
+        self._snapshot_due_index = found.snapshot_index + self._snapshot_entries
+        self._unconfirmed = dict(found.entries)
+        self._drainer = asyncio.create_task(self._drain(), name="event-store-drain")
+        logger.info("recovered", index=self.index, snapshot_index=found.snapshot_index)
+
+    def apply(self, index: int, data: bytes) -> Decided | None:
+        """Decide one committed entry; for Consensus. None: the index is in the store already. Raises only on bugs."""
+        if index <= self.state.index:
+            self._confirm(index, data)
+            return None
+        self._refuse_unconfirmed(index)
+        entry = codec.decode_entry(data)
+        applied = machine.apply(self.state, entry, index)
+        self._keep(index, entry.at_ms, data, applied.happened)
+        decided = Decided(
+            index=index,
+            at_ms=entry.at_ms,
+            proposer=entry.proposer,
+            asked=entry.asked,
+            happened=applied.happened,
+            outcomes=applied.outcomes,
+            granted=self._granted(entry, applied.outcomes),
+        )
+        for observer in self._observers:
+            observer(decided)
+        return decided
+
+    def subscribe(self, callback: Callable[[Decided], None]) -> Callable[[], None]:
+        """Hear of every entry as it is decided, in order, synchronously; call the answer to stop. It must not raise."""
+        self._observers.append(callback)
+        return lambda: self._observers.remove(callback)
+
+    async def stored(self, index: int) -> None:
+        """Wait until the store has taken every block up to `index`. Raises ReplicaFailed."""
+        while self.stored_index < index:
+            await self._wait_for_progress()
+
+    async def room(self) -> None:
+        """Wait while the store is behind by more than it may be. Raises ReplicaFailed."""
+        while len(self._queue) > BACKLOG_BLOCKS_MAX or self._queue_bytes > BACKLOG_BYTES_MAX:
+            await self._wait_for_progress()
 
     async def snapshot(self) -> tuple[int, str, int]:
         """Write a snapshot of the state as it is now; answers index, path and bytes."""
-        raise NotImplementedError
+        index = self.index
+        path, size = await self._queue_snapshot()
+        return index, path, size
 
     def digests(self) -> tuple[int, str, str]:
         """Index, chain digest and content digest (both hex), all of the same moment. Costs O(state)."""
-        raise NotImplementedError
+        return self.index, self.chain.hex(), codec.content_digest(self.state)
 
     async def close(self) -> None:
-        """Let the store take what is queued, and stop. Does not close the store."""
-        raise NotImplementedError
+        """Let the store take what is queued, and stop. Does not close the store. May be called twice."""
+        drainer, self._drainer = self._drainer, None
+        if drainer is None:
+            return
+        while self._queue and self._failure is None:
+            await self._wait_for_progress()
+        drainer.cancel()
+        await asyncio.wait([drainer])
+
+    def _confirm(self, index: int, data: bytes) -> None:
+        """What consensus brings again must be what the store has."""
+        known = self._unconfirmed.pop(index, None)
+        if known is not None and known != data:
+            raise DataDirectoryError(
+                f"index {index}: the journal and the event store hold different entries; "
+                "one of them is not of this replica's life"
+            )
+
+    def _refuse_unconfirmed(self, index: int) -> None:
+        """New indices come only after all that is stored has come again."""
+        if self._unconfirmed:
+            missing = min(self._unconfirmed)
+            raise DataDirectoryError(
+                f"index {missing} is in the event store, but consensus went on to {index} without it: "
+                "the journal has lost entries"
+            )
+
+    def _keep(self, index: int, at_ms: int, data: bytes, happened: tuple[Happened, ...]) -> None:
+        """Chain the entry, queue its block, and a snapshot where one is due."""
+        events = codec.encode_events(happened)
+        self.chain = codec.next_chain(self.chain, index, data, events)
+        block = codec.encode_block(codec.Block(index, at_ms, data, events, self.chain))
+        self._queue.append(_Block(index, block, keys_of(happened)))
+        self._queue_bytes += len(block)
+        self._queued.set()
+        if index >= self._snapshot_due_index:
+            self._queue_snapshot()
+
+    def _queue_snapshot(self) -> asyncio.Future[tuple[str, int]]:
+        """Copy the state now; it is written once the store has all blocks before it."""
+        self._raise_if_failed()
+        self._snapshot_due_index = self.index + self._snapshot_entries
+        state = codec.encode_state(self.state)
+        manifest = Manifest.of(
+            cluster_id=self._cluster_id, index=self.index, chain=self.chain, state=state
+        )
+        written: asyncio.Future[tuple[str, int]] = asyncio.get_running_loop().create_future()
+        self._queue.append(_Snapshot(self.index, state, manifest.encode(), written))
+        self._queued.set()
+        return written
+
+    def _granted(
+        self, entry: Entry, outcomes: tuple[Outcome, ...]
+    ) -> tuple[tuple[Allocation, ...], ...]:
+        if entry.proposer != self._replica_id:
+            return ()
+        return tuple(
+            _allocations_of(self.state, asked.command, outcome)
+            for asked, outcome in zip(entry.asked, outcomes, strict=True)
+        )
+
+    async def _drain(self) -> None:
+        """Hand blocks and snapshots to the store, in order, as fast as it takes them."""
+        try:
+            while True:
+                while self._queue:
+                    await self._store_next(self._queue[0])
+                    self._queue.popleft()
+                    self._made_progress()
+                self._queued.clear()
+                await self._queued.wait()
+        except Exception as error:  # noqa: BLE001 - the boundary of a task: the replica dies of it
+            self.fail(error)
+
+    async def _store_next(self, item: _Block | _Snapshot) -> None:
+        if isinstance(item, _Block):
+            await self._store.append(item.index, item.data, item.keys)
+            self.stored_index = item.index
+            self._queue_bytes -= len(item.data)
+            return
+        written = await self._store.save_snapshot(item.index, item.state, item.manifest)
+        self.snapshot_index = item.index
+        if not item.written.done():
+            item.written.set_result(written)
+        logger.info("snapshot written", index=item.index, path=written[0], bytes=written[1])
+
+    def _made_progress(self) -> None:
+        self._progress.set()
+        self._progress = asyncio.Event()
+
+    async def _wait_for_progress(self) -> None:
+        self._raise_if_failed()
+        await self._progress.wait()
+        self._raise_if_failed()
+
+    def fail(self, error: BaseException) -> None:
+        """Stop the replica because of this; for the tasks of the service. The first call counts."""
+        if self._failure is not None:
+            return
+        self._failure = error
+        logger.error("the replica stops", error=str(error), exc_info=error)
+        for item in self._queue:
+            if isinstance(item, _Snapshot) and not item.written.done():
+                item.written.set_exception(ReplicaFailed(f"the replica has stopped: {error}"))
+                item.written.exception()  # nobody may be waiting for it
+        self._made_progress()
+        self._on_fatal(error)
+
+    def _raise_if_failed(self) -> None:
+        if self._failure is not None:
+            raise ReplicaFailed(f"the replica has stopped: {self._failure}") from self._failure
+
+
+def _allocations_of(state: State, command: Command, outcome: Outcome) -> tuple[Allocation, ...]:
+    """The live allocations that an outcome speaks of."""
+    if outcome.status == GRANTED:
+        ids = range(outcome.subject, outcome.subject + outcome.count)
+    elif outcome.status == DONE and isinstance(command, Renew):
+        ids = range(outcome.subject, outcome.subject + 1)
+    else:
+        return ()
+    found = (views.allocation(state, allocation_id) for allocation_id in ids)
+    return tuple(allocation for allocation in found if allocation is not None)

@@ -8,13 +8,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from raftalloc.core.events import NodeRegistered, NodeRemoved, NodeStateChanged
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from raftalloc.core.events import Event, Happened
 
 _SUBJECT_FIELDS: Final = ("allocation_id", "request_id", "reservation_id", "session")
-_ABOUT_NODES: Final = ("NodeRegistered", "NodeStateChanged", "NodeRemoved")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +76,6 @@ def keys_of(happened: Iterable[Happened]) -> list[str]:
             number = getattr(event, name, 0)
             if number:
                 keys.add(allocation_key(number))
-        if type(event).__name__ in _ABOUT_NODES:
+        if isinstance(event, NodeRegistered | NodeStateChanged | NodeRemoved):
             keys.add(node_key(event.node_id))
     return sorted(keys)

@@ -1,16 +1,30 @@
-"""The event log as a stream: first what is stored, then what happens, each event once and in order."""
+"""The event log as a stream: first what is stored, then what happens, each event once and in order.
+
+A stream reads the store until it is close to the head; then it begins to listen, remembers the head of that moment,
+reads up to exactly there, and goes on with what it heard since. So there is neither a gap nor a double.
+"""
 
 from __future__ import annotations
 
+import asyncio
+from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
+
+from raftalloc.core import codec
+from raftalloc.errors import Compacted, Overloaded, ReplicaFailed
+from raftalloc.service.indexing import about
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Iterable
 
-    from raftalloc.core.events import Event
-    from raftalloc.ports import Clock, EventStore
-    from raftalloc.service.engine import Engine
+    from raftalloc.core.events import Event, Happened
+    from raftalloc.ports import Clock, EventStore, Timer
+    from raftalloc.service.engine import Decided, Engine
+
+PAGE_ENTRIES: Final = 64
+CLOSE_INDICES: Final = 256
+"""This near to the head a stream begins to listen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,20 +79,196 @@ class Watches:
         life_seconds: float = 5.0,
     ) -> None:
         """`buffer_entries`: how far a reader may fall behind. `life_seconds`: between signs of life."""
-        raise NotImplementedError
+        self._engine = engine
+        self._store = store
+        self._clock = clock
+        self._watchers_max = watchers_max
+        self._buffer_entries = buffer_entries
+        self._life_seconds = life_seconds
+        self._watchers = 0
+        self._listeners: set[_Listener] = set()
+        self._closed = False
+        self._unsubscribe = engine.subscribe(self._publish)
 
-    def watch(self, from_index: int, wanted: EventFilter) -> AsyncGenerator[Seens, None]:
+    @property
+    def watchers(self) -> int:
+        """Streams that are open."""
+        return self._watchers
+
+    async def watch(self, from_index: int, wanted: EventFilter) -> AsyncGenerator[Seens, None]:
         """Events from `from_index` on (0: from now on), and then as they happen.
 
-        Raises Compacted at once where the index has left the store, Overloaded when there are too many watchers or this one
-        reads too slowly, ReplicaFailed when the replica stops.
+        Raises Compacted at once where the index has left the store, Overloaded when there are too many watchers or this
+        one reads too slowly, ReplicaFailed when the replica stops. Close it (`aclosing`) when done.
         """
-        raise NotImplementedError
+        if self._watchers >= self._watchers_max:
+            raise Overloaded(f"{self._watchers} watchers are open, no more are allowed; end one")
+        self._watchers += 1
+        listener = _Listener(self._clock, self._buffer_entries)
+        try:
+            position = from_index or self._engine.index + 1
+            await self._refuse_compacted(position)
+            while position + CLOSE_INDICES < self._engine.stored_index:
+                found, position = await self._stored_page(
+                    position, self._engine.stored_index, wanted
+                )
+                if found:
+                    yield Seens(found, position - 1)
+            self._listeners.add(listener)
+            head = self._engine.index
+            await self._engine.stored(head)
+            while position <= head:
+                found, position = await self._stored_page(position, head, wanted)
+                if found:
+                    yield Seens(found, position - 1)
+            yield Seens((), max(head, position - 1))
+            while True:
+                async for seens in self._live(listener, position, wanted):
+                    yield seens
+        finally:
+            self._watchers -= 1
+            self._listeners.discard(listener)
+            listener.close()
 
     async def read(self, from_index: int, limit: int, wanted: EventFilter) -> Page:
         """Events of up to `limit` entries from `from_index` on (0: from the lowest). Raises Compacted."""
-        raise NotImplementedError
+        await self._refuse_compacted(from_index or 1 << 62)
+        head = self._engine.index
+        await self._engine.stored(head)
+        lowest, _ = await self._store.bounds()
+        blocks = await self._store.read(from_index or lowest, limit)
+        blocks = [(index, data) for index, data in blocks if index <= head]
+        events = tuple(seen for _, data in blocks for seen in _of_block(data, wanted))
+        last = blocks[-1][0] if blocks else head
+        # With fewer blocks than asked for there may still be more: a page also ends by its bytes.
+        more = bool(blocks) and last < head
+        return Page(events, last + 1 if more else head + 1, head, lowest)
 
     def close(self) -> None:
-        """End every stream with ReplicaFailed."""
-        raise NotImplementedError
+        """End every stream with ReplicaFailed. May be called twice."""
+        if not self._closed:
+            self._closed = True
+            self._unsubscribe()
+            for listener in self._listeners:
+                listener.end()
+
+    async def _live(
+        self, listener: _Listener, position: int, wanted: EventFilter
+    ) -> AsyncGenerator[Seens, None]:
+        """One round of listening: what was heard, or a sign of life."""
+        if self._closed:
+            raise ReplicaFailed("this replica is stopping")
+        heard = await listener.listen(self._life_seconds)
+        found = tuple(
+            seen
+            for decided in heard
+            if decided.index >= position
+            for seen in _pick(decided.index, decided.at_ms, decided.happened, wanted)
+        )
+        if found or not heard:
+            yield Seens(found, heard[-1].index if heard else self._engine.index)
+
+    def _publish(self, decided: Decided) -> None:
+        for listener in self._listeners:
+            listener.hear(decided)
+
+    async def _stored_page(
+        self, position: int, end: int, wanted: EventFilter
+    ) -> tuple[tuple[Seen, ...], int]:
+        """Events of the next stored blocks up to index `end`, and where to go on."""
+        blocks = await self._store.read(position, PAGE_ENTRIES)
+        blocks = [(index, data) for index, data in blocks if index <= end]
+        if not blocks:
+            return (), end + 1
+        events = tuple(seen for _, data in blocks for seen in _of_block(data, wanted))
+        return events, blocks[-1][0] + 1
+
+    async def _refuse_compacted(self, index: int) -> None:
+        """Below the lowest block there may be nothing because nothing ever was: the chain tells."""
+        lowest = await self._store.read(0, 1)
+        if not lowest or index >= lowest[0][0]:
+            return
+        block = codec.decode_block(lowest[0][1])
+        start = codec.next_chain(codec.CHAIN_START, block.index, block.entry, block.events)
+        if block.chain != start:
+            raise Compacted(index, block.index)
+
+
+class _Listener:
+    """What one stream has heard and not yet given out."""
+
+    def __init__(self, clock: Clock, entries_max: int) -> None:
+        """Hears nothing yet."""
+        self._clock = clock
+        self._entries_max = entries_max
+        self._heard: deque[Decided] = deque()
+        self._too_slow = False
+        self._ended = False
+        self._wake = asyncio.Event()
+        self._timer: Timer | None = None
+
+    def hear(self, decided: Decided) -> None:
+        """An entry was decided."""
+        # Once one is dropped, the next must be too: the stream ends there, and is resumed without a gap.
+        if self._too_slow or len(self._heard) >= self._entries_max:
+            self._too_slow = True
+        else:
+            self._heard.append(decided)
+        self._wake.set()
+
+    def end(self) -> None:
+        """The replica stops."""
+        self._ended = True
+        self._wake.set()
+
+    def close(self) -> None:
+        """Nobody listens any more."""
+        self._heard.clear()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    async def listen(self, seconds: float) -> list[Decided]:
+        """What was heard; nothing after `seconds`. What is left is given out before Overloaded is raised."""
+        if not self._heard and not self._too_slow and not self._ended:
+            self._timer = self._clock.call_later(seconds, self._wake.set)
+            await self._wake.wait()
+            self._timer.cancel()
+        self._wake.clear()
+        heard = list(self._heard)
+        self._heard.clear()
+        if heard:
+            return heard
+        if self._ended:
+            raise ReplicaFailed("this replica is stopping")
+        if self._too_slow:
+            raise Overloaded("this watcher reads too slowly; go on from the last index it saw")
+        return []
+
+
+def _of_block(data: bytes, wanted: EventFilter) -> Iterable[Seen]:
+    block = codec.decode_block(data)
+    return _pick(block.index, block.at_ms, codec.decode_events(block.events), wanted)
+
+
+def _pick(
+    index: int, at_ms: int, happened: Iterable[Happened], wanted: EventFilter
+) -> Iterable[Seen]:
+    for sequence, item in enumerate(happened):
+        if _matches(item.event, wanted):
+            yield Seen(index, sequence, at_ms, item.event)
+
+
+def _matches(event: Event, wanted: EventFilter) -> bool:
+    if wanted == _ANY:
+        return True
+    found = about(event)
+    return (
+        (not wanted.types or found.type in wanted.types)
+        and (not wanted.agent_id or found.agent_id == wanted.agent_id)
+        and (not wanted.workflow_id or found.workflow_id == wanted.workflow_id)
+        and (not wanted.subject or found.subject == wanted.subject)
+    )
+
+
+_ANY: Final = EventFilter()
