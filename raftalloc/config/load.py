@@ -114,6 +114,8 @@ def _replica(source: Source, replica_id: str, taken: dict[Address, str]) -> Repl
         if not source.has(path):
             raise source.error(where, f"has no {key} address", f'write {key} = "127.0.0.1:PORT"')
         address = Address(*source.address(path))
+        if key == "raft" and ":" in address.host:
+            raise source.error(path, f"{address} is IPv6", f'write "127.0.0.1:{address.port}"')
         if address in taken:
             problem = f"{address} is already the {taken[address]}"
             raise source.error(path, problem, "give each address a port of its own")
@@ -131,9 +133,15 @@ def _check_timing(source: Source, config: Config) -> None:
             f"{raft.election_max_ms} is not above election_min_ms, {raft.election_min_ms}",
             "leave a range, so that candidates do not collide",
         )
-    if raft.election_min_ms < 3 * raft.heartbeat_ms:
+    if raft.election_min_ms <= 3 * raft.heartbeat_ms:
         raise source.error(
             ("raft", "election_min_ms"),
-            f"{raft.election_min_ms} is below three heartbeats of {raft.heartbeat_ms}",
+            f"{raft.election_min_ms} is not above three heartbeats of {raft.heartbeat_ms}",
             "raise it, or lower heartbeat_ms",
+        )
+    if raft.fallback_ms < raft.election_min_ms:
+        raise source.error(
+            ("raft", "fallback_ms"),
+            f"{raft.fallback_ms} is below election_min_ms, {raft.election_min_ms}",
+            "raise it: a leader must not give up before a follower would",
         )

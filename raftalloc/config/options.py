@@ -33,8 +33,6 @@ class Storage:
     data_dir: str = option("raftalloc-data")
     event_store: str = option("process", choices=("process", "inline"))
     snapshot_entries: int = option(10_000, low=1)
-    retention_days: int = option(7, low=0, high=36_500)
-    retention_gb: int = option(10, low=0, high=1 << 20)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,13 +69,7 @@ class Raft:
     heartbeat_ms: int = option(50, low=10, high=10_000)
     election_min_ms: int = option(300, low=50, high=60_000)
     election_max_ms: int = option(600, low=50, high=120_000)
-
-
-@dataclass(frozen=True, slots=True)
-class Ticks:
-    """How often the leader looks whether something is due."""
-
-    interval_ms: int = option(50, low=5, high=1_000)
+    fallback_ms: int = option(800, low=50, high=240_000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +94,6 @@ SECTIONS: Final[Mapping[str, type]] = {
     "fleet": Fleet,
     "limits": Limits,
     "raft": Raft,
-    "ticks": Ticks,
     "timeouts": Timeouts,
     "logging": Logging,
 }
@@ -141,7 +132,6 @@ class Config:
     fleet: Fleet = Fleet()
     limits: Limits = Limits()
     raft: Raft = Raft()
-    ticks: Ticks = Ticks()
     timeouts: Timeouts = Timeouts()
     logging: Logging = Logging()
     path: str = ""

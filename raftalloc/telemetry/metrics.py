@@ -123,8 +123,11 @@ class Metrics:
         self._entry_commands = self._histogram(
             "raftalloc_entry_commands", "Commands in one log entry.", _BATCH_COMMANDS
         )
-        self._fsync_seconds = self._histogram(
-            "raftalloc_fsync_seconds", "Time to sync to disk, by what.", _LATENCY_SECONDS, "file"
+        self._store_seconds = self._histogram(
+            "raftalloc_store_seconds",
+            "Time that the event store takes to append a block, to fsync, to write a snapshot.",
+            _LATENCY_SECONDS,
+            "operation",
         )
         self._grants = self._counter("raftalloc_grants", "Allocations granted.")
         self._queued = self._counter("raftalloc_requests_queued", "Requests put into the queue.")
@@ -169,9 +172,9 @@ class Metrics:
         """An entry that we proposed has been applied."""
         self._commit_seconds.observe(seconds)
 
-    def synced(self, file: str, seconds: float) -> None:
-        """A file (`journal`, `events`) was synced."""
-        self._fsync_seconds.labels(file).observe(seconds)
+    def stored(self, operation: str, seconds: float) -> None:
+        """The event store has done an `append`, `fsync` or `snapshot`."""
+        self._store_seconds.labels(operation).observe(seconds)
 
     def decided(self, commands: int, happened: Sequence[Happened]) -> None:
         """An entry was applied here."""

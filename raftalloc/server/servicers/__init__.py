@@ -1,0 +1,1 @@
+"""One module per service of the API. Each turns requests into commands or reads, and what comes back into messages."""

@@ -1,0 +1,229 @@
+"""Allocator: asking for resources, keeping them, giving them back."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from raftalloc.api.v1 import allocator_pb2, types_pb2
+from raftalloc.core import explain, records, rejections, views
+from raftalloc.core.commands import Allocate, Asked, OpenSession
+from raftalloc.core.rejections import Rejection
+from raftalloc.errors import InvalidRequest
+from raftalloc.server import checks, convert, render
+from raftalloc.server.servicers.writes import Writer
+from raftalloc.server.status import INDEX, rejected, rejection_message
+
+if TYPE_CHECKING:
+    from raftalloc.server.rpc import Call
+    from raftalloc.service.engine import Engine
+    from raftalloc.service.query import Queries
+    from raftalloc.service.submit import Answer
+
+_STATES: Final = (
+    types_pb2.Allocation.STATE_UNSPECIFIED,
+    types_pb2.Allocation.STATE_LIVE,
+    types_pb2.Allocation.STATE_WAITING,
+)
+
+
+class AllocatorServicer:
+    """See protos/raftalloc/api/v1/allocator.proto."""
+
+    def __init__(
+        self, *, engine: Engine, writer: Writer, queries: Queries, default_policy: int
+    ) -> None:
+        """`default_policy`: of core.commands, for requests that name none."""
+        self._engine = engine
+        self._writer = writer
+        self._queries = queries
+        self._default_policy = default_policy
+
+    async def OpenSession(
+        self, request: allocator_pb2.OpenSessionRequest, call: Call
+    ) -> allocator_pb2.OpenSessionResponse:
+        """Open an idempotency session."""
+        convert.no_surplus(request)
+        attempt = types_pb2.Idempotency(key=request.key)
+        outcome = await self._writer.done(OpenSession(), attempt, call)
+        return allocator_pb2.OpenSessionResponse(session=outcome.subject, index=outcome.index)
+
+    async def Allocate(
+        self, request: allocator_pb2.AllocateRequest, call: Call
+    ) -> allocator_pb2.AllocateResponse:
+        """Grant, queue or reject one request."""
+        asked = convert.allocate_asked(request, call.principal, self._default_policy)
+        answer = await self._writer.submit([asked], call)
+        return self._response(asked, answer, 0)
+
+    async def AllocateBatch(
+        self, request: allocator_pb2.AllocateBatchRequest, call: Call
+    ) -> allocator_pb2.AllocateBatchResponse:
+        """Many requests in one entry of the log."""
+        convert.no_surplus(request)
+        asked = convert.batch_asked(request.requests, call.principal, self._default_policy)
+        answer = await self._writer.submit(asked, call)
+        responses = [self._response(each, answer, row) for row, each in enumerate(asked)]
+        return allocator_pb2.AllocateBatchResponse(responses=responses, index=answer.index)
+
+    async def AllocateStream(self, request: object, call: Call) -> None:
+        """Never called: each message of the stream is an Allocate of its own (server/backend.py)."""
+        raise AssertionError("a stream of requests is taken apart before it gets here")
+
+    async def Renew(
+        self, request: allocator_pb2.RenewRequest, call: Call
+    ) -> allocator_pb2.RenewResponse:
+        """Extend a lease."""
+        asked = self._writer.asked(convert.renew(request), request.idempotency, call)
+        answer = await self._writer.submit([asked], call)
+        outcome = self._writer.unless_rejected(answer.outcomes[0], call)
+        if answer.granted[0]:
+            allocation = render.allocation(answer.granted[0][0])
+        else:  # a retry, and it has ended since
+            allocation = await self._found(request.allocation_id)
+        return allocator_pb2.RenewResponse(allocation=allocation, index=outcome.index)
+
+    async def Release(
+        self, request: allocator_pb2.ReleaseRequest, call: Call
+    ) -> allocator_pb2.ReleaseResponse:
+        """Give an allocation back."""
+        outcome = await self._writer.done(convert.release(request), request.idempotency, call)
+        return allocator_pb2.ReleaseResponse(index=outcome.index)
+
+    async def Cancel(
+        self, request: allocator_pb2.CancelRequest, call: Call
+    ) -> allocator_pb2.CancelResponse:
+        """Withdraw what still waits."""
+        outcome = await self._writer.done(convert.cancel(request), request.idempotency, call)
+        return allocator_pb2.CancelResponse(index=outcome.index, cancelled_count=outcome.count)
+
+    async def Get(self, request: allocator_pb2.GetRequest, call: Call) -> allocator_pb2.GetResponse:
+        """One allocation or waiting request, ended ones included."""
+        convert.no_surplus(request)
+        number = checks.required_identifier("id", request.id)
+        call.trailing[INDEX] = str(self._engine.index)
+        return allocator_pb2.GetResponse(allocation=await self._found(number))
+
+    async def List(
+        self, request: allocator_pb2.ListRequest, call: Call
+    ) -> allocator_pb2.ListResponse:
+        """Live and waiting, in order of id, by page."""
+        convert.no_surplus(request)
+        limit = checks.page_size(request.page_size)
+        if request.state not in _STATES:
+            problem = f"{request.state} is not LIVE or WAITING"
+            raise InvalidRequest("state", problem, "ask Events.History for what has ended")
+        rows = self._rows(request, limit + 1)
+        page = rows[:limit]
+        # A request of which some members started has the id of its first: both rows go on one page.
+        while len(page) < len(rows) and rows[len(page)].id == page[-1].id:
+            page.append(rows[len(page)])
+        return allocator_pb2.ListResponse(
+            allocations=page,
+            next_page_after=page[-1].id if len(rows) > len(page) else 0,
+            index=self._engine.index,
+        )
+
+    async def Explain(
+        self, request: allocator_pb2.ExplainRequest, call: Call
+    ) -> allocator_pb2.ExplainResponse:
+        """Why a request waits, or what would become of one."""
+        convert.no_surplus(request)
+        hypothetical = request.HasField("request")
+        if hypothetical == bool(request.request_id):
+            problem = "is given beside request" if hypothetical else "is missing"
+            raise InvalidRequest("request_id", problem, "give request_id or request")
+        state = self._engine.state
+        if hypothetical:
+            command = convert.allocate(request.request, self._default_policy)
+            return render.explanation(explain.explain(state, command), self._engine.index)
+        number = checks.identifier("request_id", request.request_id)
+        found = explain.explain_waiting(state, number)
+        if found is None:
+            raise rejected(Rejection(rejections.NOT_WAITING, "request_id", str(number)))
+        return render.explanation(found, self._engine.index)
+
+    def _rows(self, request: allocator_pb2.ListRequest, limit: int) -> list[types_pb2.Allocation]:
+        """Up to `limit` rows of each sort behind page_after, by id."""
+        state = self._engine.state
+        after = checks.identifier("page_after", request.page_after)
+        request_id = checks.identifier("request_id", request.request_id)
+        agent_id = checks.name("agent_id", request.agent_id)
+        agent_type = checks.name("agent_type", request.agent_type)
+        workflow_id = checks.name("workflow_id", request.workflow_id)
+        node_id = checks.name("node_id", request.node_id)
+        rows: list[types_pb2.Allocation] = []
+        if request.state != types_pb2.Allocation.STATE_WAITING:
+            live = views.allocations(
+                state,
+                agent_id=agent_id,
+                agent_type=agent_type,
+                workflow_id=workflow_id,
+                node_id=node_id,
+                request_id=request_id,
+                after=after,
+                limit=limit,
+            )
+            rows += [render.allocation(each) for each in live]
+        if request.state != types_pb2.Allocation.STATE_LIVE and not node_id:
+            waiting = views.waiting_requests(
+                state,
+                agent_id=agent_id,
+                agent_type=agent_type,
+                workflow_id=workflow_id,
+                request_id=request_id,
+                after=after,
+                limit=limit,
+            )
+            rows += [render.waiting(each) for each in waiting]
+        return sorted(rows, key=lambda row: row.id)
+
+    def _response(self, asked: Asked, answer: Answer, row: int) -> allocator_pb2.AllocateResponse:
+        """One outcome of Allocate."""
+        outcome = answer.outcomes[row]
+        response = allocator_pb2.AllocateResponse(
+            index=outcome.index or answer.index, replayed=outcome.replayed
+        )
+        if outcome.rejection is not None and outcome.status == records.REJECTED:
+            response.rejected.CopyFrom(rejection_message(outcome.rejection))
+            return response
+        waiting = views.waiting(self._engine.state, outcome.subject)
+        if outcome.status == records.QUEUED:
+            response.queued.request_id = outcome.subject
+            if waiting is not None:
+                response.queued.CopyFrom(render.queued(waiting, outcome))
+            return response
+        allocations = self._members(asked, outcome, answer.granted[row])
+        response.granted.allocations.extend(allocations)
+        if waiting is not None:
+            response.granted.queued.CopyFrom(render.queued(waiting, outcome))
+        return response
+
+    def _members(
+        self, asked: Asked, outcome: records.Outcome, live: tuple[records.Allocation, ...]
+    ) -> list[types_pb2.Allocation]:
+        """All members of a grant; of a replayed one some may have ended since."""
+        if len(live) == outcome.count:
+            return [render.allocation(each) for each in live]
+        assert isinstance(asked.command, Allocate)
+        by_id = {each.allocation_id: each for each in live}
+        members = []
+        for number in range(outcome.subject, outcome.subject + outcome.count):
+            if number in by_id:
+                members.append(render.allocation(by_id[number]))
+            else:
+                end = views.ended(self._engine.state, number)
+                members.append(
+                    render.ended_member(asked.command, asked.origin.principal, number, outcome, end)
+                )
+        return members
+
+    async def _found(self, number: int) -> types_pb2.Allocation:
+        """Live, waiting or ended. Raises Rejected UNKNOWN_ALLOCATION."""
+        found = await self._queries.find(number)
+        if found is None:
+            raise rejected(Rejection(rejections.UNKNOWN_ALLOCATION, "id", str(number)))
+        if isinstance(found, records.Allocation):
+            return render.allocation(found)
+        if isinstance(found, records.Waiting):
+            return render.waiting(found)
+        return render.past(number, found)
