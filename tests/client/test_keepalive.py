@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+
+from raftalloc.api.v1 import allocator_pb2, types_pb2
+from raftalloc.client.keepalive import KeepAlive
+from raftalloc.errors import OutcomeUnknown, RaftallocError, Rejected, Unavailable
+
+if TYPE_CHECKING:
+    from tests.conftest import Run
+
+LEASED = types_pb2.Allocation(id=3, agent_id="a", fencing_token=8, lease_ttl_ms=60)
+
+
+class Group:
+    """Renews, or raises what is next in `faults`."""
+
+    def __init__(self, *faults: RaftallocError) -> None:
+        self.faults = list(faults)
+        self.asked: list[allocator_pb2.RenewRequest] = []
+
+    async def renew(
+        self, request: allocator_pb2.RenewRequest, timeout: float
+    ) -> allocator_pb2.RenewResponse:
+        self.asked.append(request)
+        if self.faults:
+            raise self.faults.pop(0)
+        allocation = types_pb2.Allocation(expires_ms=len(self.asked))
+        return allocator_pb2.RenewResponse(allocation=allocation)
+
+
+class Holder:
+    """Notes what it is told."""
+
+    def __init__(self) -> None:
+        self.renewed: list[types_pb2.Allocation] = []
+        self.lost: list[RaftallocError] = []
+
+    async def until_renewed(self, count: int) -> None:
+        async with asyncio.timeout(5):
+            while len(self.renewed) < count:
+                await asyncio.sleep(0.005)
+
+
+def test_a_lease_is_renewed_with_its_token_again_and_again_until_it_is_dropped(run: Run) -> None:
+    async def scene() -> None:
+        group, holder = Group(), Holder()
+        keeper = KeepAlive(group.renew)
+        keeper.keep(LEASED, renewed=holder.renewed.append, lost=holder.lost.append)
+        keeper.keep(LEASED, renewed=holder.renewed.append, lost=holder.lost.append)
+        await holder.until_renewed(3)
+        assert group.asked[0] == allocator_pb2.RenewRequest(
+            allocation_id=3, fencing_token=8, agent_id="a"
+        )
+        keeper.drop(3)
+        assert not keeper.kept
+        count = len(group.asked)
+        await asyncio.sleep(0.08)
+        assert len(group.asked) == count
+        assert not holder.lost
+
+    run(scene())
+
+
+@pytest.mark.parametrize("fault", [Unavailable("none"), OutcomeUnknown("lost")])
+def test_a_fault_is_no_loss(run: Run, fault: RaftallocError) -> None:
+    async def scene() -> None:
+        group, holder = Group(fault, fault), Holder()
+        keeper = KeepAlive(group.renew)
+        keeper.keep(LEASED, renewed=holder.renewed.append, lost=holder.lost.append)
+        await holder.until_renewed(1)
+        assert len(group.asked) == 3
+        assert not holder.lost
+        await keeper.close()
+
+    run(scene())
+
+
+def test_a_definite_no_ends_it_and_is_told_once(run: Run) -> None:
+    async def scene() -> None:
+        no = Rejected("LEASE_EXPIRED", "too late")
+        group, holder = Group(no), Holder()
+        keeper = KeepAlive(group.renew)
+        keeper.keep(LEASED, renewed=holder.renewed.append, lost=holder.lost.append)
+        async with asyncio.timeout(5):
+            while keeper.kept:
+                await asyncio.sleep(0.005)
+        assert holder.lost == [no]
+        assert len(group.asked) == 1
+
+    run(scene())
+
+
+def test_what_has_no_lease_is_not_renewed(run: Run) -> None:
+    async def scene() -> None:
+        keeper = KeepAlive(Group().renew)
+        plain = types_pb2.Allocation(id=3)
+        keeper.keep(plain, renewed=lambda _: None, lost=lambda _: None)
+        assert not keeper.kept
+
+    run(scene())
