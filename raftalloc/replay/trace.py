@@ -32,7 +32,7 @@ OPTIONAL: Final = (
 
 ARRAY_MAX: Final = 10_000_000
 """Tasks of one row."""
-MODELS_MAX: Final = 64
+MODELS_MAX: Final = 16
 """GPU models one row may accept."""
 NOBODY: Final = "trace"
 """The user of a row that names none."""
