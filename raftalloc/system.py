@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import fcntl
 import os
@@ -137,7 +138,7 @@ class LoopPoller:
         self._loop = asyncio.get_running_loop()
         self._on_event: Callable[[], None] = lambda: None
         self._on_error: Callable[[Exception], None] | None = None
-        self._writing: set[int] = set()
+        self._subscriptions: dict[int, object] = {}
 
     def attach(self, on_event: Callable[[], None], on_error: Callable[[Exception], None]) -> None:
         """Who hears after each event, and of what a socket's callback raised."""
@@ -146,25 +147,32 @@ class LoopPoller:
 
     def subscribe(self, descr: int, callback: Callable[[int, int], None], event_mask: int) -> None:
         """Call back on these events; errors come as readability, as the loop reports them."""
+        token = self._subscriptions.setdefault(descr, object())
         if event_mask & READ:
-            self._loop.add_reader(descr, self._happened, descr, callback, READ)
+            self._loop.add_reader(descr, self._happened, descr, callback, READ, token)
         if event_mask & WRITE:
-            self._loop.add_writer(descr, self._happened, descr, callback, WRITE)
-            self._writing.add(descr)
-        elif descr in self._writing:
+            self._loop.add_writer(descr, self._happened, descr, callback, WRITE, token)
+        else:
             self._loop.remove_writer(descr)
-            self._writing.discard(descr)
 
     def unsubscribe(self, descr: int) -> None:
         """No more calls."""
-        self._loop.remove_reader(descr)
-        self._loop.remove_writer(descr)
-        self._writing.discard(descr)
+        self._subscriptions.pop(descr, None)
+        # pysyncobj closes a socket before it says so; the selector then forgets it with an error.
+        with contextlib.suppress(OSError):
+            self._loop.remove_reader(descr)
+        with contextlib.suppress(OSError):
+            self._loop.remove_writer(descr)
 
     def poll(self, timeout: float) -> None:
         """Nothing: the loop polls."""
 
-    def _happened(self, descr: int, callback: Callable[[int, int], None], mask: int) -> None:
+    def _happened(
+        self, descr: int, callback: Callable[[int, int], None], mask: int, token: object
+    ) -> None:
+        # The socket may have been closed earlier in this turn of the loop, and its number given to another.
+        if self._subscriptions.get(descr) is not token:
+            return
         try:
             callback(descr, mask)
         except Exception as error:
