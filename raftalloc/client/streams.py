@@ -10,16 +10,19 @@ import asyncio
 import contextlib
 import logging
 from collections import deque
-from typing import TYPE_CHECKING, Final
+from collections.abc import AsyncGenerator
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from raftalloc.api.v1 import allocator_pb2, events_pb2
 from raftalloc.errors import OutcomeUnknown, RaftallocError, Unavailable
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator
+    from collections.abc import AsyncIterable, AsyncIterator
 
     from raftalloc.client.calls import Caller
     from raftalloc.client.sessions import Stamp
+
+Response = TypeVar("Response")
 
 UNDER_WAY_MAX: Final = 1024
 BREAKS_MAX: Final = 40
@@ -40,7 +43,7 @@ async def watch(
         address = caller.router.pick()
         responses = caller.router.transport(address).stream(method, asked, events_pb2.WatchResponse)
         try:
-            async with contextlib.aclosing(responses) as stream:
+            async with _closing(responses) as stream:
                 async for response in stream:
                     breaks = 0
                     fresh = _fresh(response, seen)
@@ -76,7 +79,7 @@ async def allocate_stream(
                 method, under_way.feed(), allocator_pb2.AllocateResponse
             )
             try:
-                async with contextlib.aclosing(responses) as stream:
+                async with _closing(responses) as stream:
                     async for response in stream:
                         breaks = 0
                         under_way.answered()
@@ -153,6 +156,18 @@ class _UnderWay:
             for stamp in stamps:
                 self._caller.sessions.done(stamp)
         self._waiting.clear()
+
+
+@contextlib.asynccontextmanager
+async def _closing(
+    responses: AsyncIterator[Response],
+) -> AsyncGenerator[AsyncIterator[Response], None]:
+    """End the call when the block is left, and not when the garbage is collected."""
+    try:
+        yield responses
+    finally:
+        if isinstance(responses, AsyncGenerator):
+            await responses.aclose()
 
 
 async def _after_break(caller: Caller, address: str, error: RaftallocError, breaks: int) -> int:

@@ -58,8 +58,8 @@ class Transport(Protocol):
         *,
         timeout: float | None = None,
         metadata: Sequence[tuple[str, str]] = (),
-    ) -> AsyncGenerator[Answer, None]:
-        """One request, answers until the replica or the caller ends it (`aclose` of the generator)."""
+    ) -> AsyncIterator[Answer]:
+        """One request, answers until the replica ends it, or the caller by `aclose` where it is a generator."""
 
     def duplex(
         self,
@@ -69,7 +69,7 @@ class Transport(Protocol):
         *,
         timeout: float | None = None,
         metadata: Sequence[tuple[str, str]] = (),
-    ) -> AsyncGenerator[Answer, None]:
+    ) -> AsyncIterator[Answer]:
         """Requests as they come, answers as they come."""
 
     async def close(self) -> None:

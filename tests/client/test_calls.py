@@ -165,7 +165,7 @@ def test_without_an_answer_in_time_the_error_says_whether_it_may_have_been_done(
         async with replicas(1) as group, Client(addresses(group), timeout=0.3) as client:
             group[0].answers[ALLOCATE] = broken
             group[0].answers["Usage/Utilization"] = broken
-            with pytest.raises(Unavailable, match="after .* attempts; the last: .*none"):
+            with pytest.raises(Unavailable, match=r"after .* attempts; the last: .*none"):
                 await client.allocator.allocate(REQUEST)
             errors[0] = OutcomeUnknown("lost")
             with pytest.raises(OutcomeUnknown, match="may have been carried out"):

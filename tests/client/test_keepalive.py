@@ -36,21 +36,26 @@ class Holder:
     """Notes what it is told."""
 
     def __init__(self) -> None:
-        self.renewed: list[types_pb2.Allocation] = []
-        self.lost: list[RaftallocError] = []
+        self.renewals: asyncio.Queue[types_pb2.Allocation] = asyncio.Queue()
+        self.losses: asyncio.Queue[RaftallocError] = asyncio.Queue()
+
+    def renewed(self, message: types_pb2.Allocation) -> None:
+        self.renewals.put_nowait(message)
+
+    def lost(self, error: RaftallocError) -> None:
+        self.losses.put_nowait(error)
 
     async def until_renewed(self, count: int) -> None:
-        async with asyncio.timeout(5):
-            while len(self.renewed) < count:
-                await asyncio.sleep(0.005)
+        for _ in range(count):
+            await asyncio.wait_for(self.renewals.get(), 5)
 
 
 def test_a_lease_is_renewed_with_its_token_again_and_again_until_it_is_dropped(run: Run) -> None:
     async def scene() -> None:
         group, holder = Group(), Holder()
         keeper = KeepAlive(group.renew)
-        keeper.keep(LEASED, renewed=holder.renewed.append, lost=holder.lost.append)
-        keeper.keep(LEASED, renewed=holder.renewed.append, lost=holder.lost.append)
+        keeper.keep(LEASED, renewed=holder.renewed, lost=holder.lost)
+        keeper.keep(LEASED, renewed=holder.renewed, lost=holder.lost)
         await holder.until_renewed(3)
         assert group.asked[0] == allocator_pb2.RenewRequest(
             allocation_id=3, fencing_token=8, agent_id="a"
@@ -60,7 +65,7 @@ def test_a_lease_is_renewed_with_its_token_again_and_again_until_it_is_dropped(r
         count = len(group.asked)
         await asyncio.sleep(0.08)
         assert len(group.asked) == count
-        assert not holder.lost
+        assert holder.losses.empty()
 
     run(scene())
 
@@ -70,10 +75,10 @@ def test_a_fault_is_no_loss(run: Run, fault: RaftallocError) -> None:
     async def scene() -> None:
         group, holder = Group(fault, fault), Holder()
         keeper = KeepAlive(group.renew)
-        keeper.keep(LEASED, renewed=holder.renewed.append, lost=holder.lost.append)
+        keeper.keep(LEASED, renewed=holder.renewed, lost=holder.lost)
         await holder.until_renewed(1)
         assert len(group.asked) == 3
-        assert not holder.lost
+        assert holder.losses.empty()
         await keeper.close()
 
     run(scene())
@@ -84,11 +89,11 @@ def test_a_definite_no_ends_it_and_is_told_once(run: Run) -> None:
         no = Rejected("LEASE_EXPIRED", "too late")
         group, holder = Group(no), Holder()
         keeper = KeepAlive(group.renew)
-        keeper.keep(LEASED, renewed=holder.renewed.append, lost=holder.lost.append)
-        async with asyncio.timeout(5):
-            while keeper.kept:
-                await asyncio.sleep(0.005)
-        assert holder.lost == [no]
+        keeper.keep(LEASED, renewed=holder.renewed, lost=holder.lost)
+        assert await asyncio.wait_for(holder.losses.get(), 5) is no
+        await asyncio.sleep(0.08)
+        assert not keeper.kept
+        assert holder.losses.empty()
         assert len(group.asked) == 1
 
     run(scene())

@@ -120,7 +120,7 @@ def test_a_malformed_field_is_refused_by_name_before_anything_is_sent(
 def test_gpus_are_a_share_of_one_or_whole() -> None:
     for amount in (0.25, 1, 8):
         ResourceRequest(agent_id="a", resources={"gpu": amount}).to_message()
-    with pytest.raises(InvalidRequest, match="1.5 is neither a share"):
+    with pytest.raises(InvalidRequest, match=r"1\.5 is neither a share"):
         ResourceRequest(agent_id="a", resources={"gpu": 1.5}).to_message()
 
 
@@ -152,7 +152,7 @@ def test_a_length_of_time_is_whole_milliseconds(value: Any, ms: int) -> None:
     ["24", "1e3s", "-1s", " 1s", True, object(), timedelta(microseconds=1), 10**30, "9" * 50],
 )
 def test_what_is_no_length_of_time_is_refused(value: Any) -> None:
-    with pytest.raises(InvalidRequest, match="^x: "):
+    with pytest.raises(InvalidRequest, match=r"^x: "):
         length_ms(value, field="x")
 
 
@@ -170,7 +170,7 @@ def test_a_moment_has_a_time_zone() -> None:
     "value", ["2026-12-01T09:00:00", "tomorrow", 1_796_115_600, "1969-01-01T00:00:00Z"]
 )
 def test_what_is_no_moment_is_refused(value: Any) -> None:
-    with pytest.raises(InvalidRequest, match="^x: "):
+    with pytest.raises(InvalidRequest, match=r"^x: "):
         moment_ms(value, field="x")
 
 

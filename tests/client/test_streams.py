@@ -165,10 +165,10 @@ def test_what_the_requests_raise_is_raised_after_the_answers_to_those_before(
 
         async with replicas(1) as group, Client(addresses(group)) as client:
             group[0].answers[STREAM] = echo
-            ids = []
+            stream = client.allocator.allocate_stream(three_then_error())
+            for number in (1, 2, 3):
+                assert (await anext(stream)).granted.allocations[0].id == number
             with pytest.raises(RuntimeError, match="out of work"):
-                async for answer in client.allocator.allocate_stream(three_then_error()):
-                    ids.append(answer.granted.allocations[0].id)
-            assert ids == [1, 2, 3]
+                await anext(stream)
 
     run(scene())
