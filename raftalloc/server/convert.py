@@ -42,6 +42,7 @@ CONSTRAINT_VALUES_MAX: Final = 64
 MODELS_MAX: Final = 16
 ATTRIBUTES_MAX: Final = 64
 LEASE_TTL_MS_MIN: Final = 100
+KEY_BYTES_MAX: Final = 256
 BATCH_MAX: Final = 10_000
 HEARTBEATS_MAX: Final = 1_000
 DEFAULT_QUOTA: Final = "default"
@@ -84,16 +85,23 @@ def origin(principal: str, idempotency: types_pb2.Idempotency) -> commands.Origi
         if session or sequence:
             problem = "is given beside session and sequence"
             raise InvalidRequest("idempotency.key", problem, "give the pair or the key")
-        if len(key) > 256 or len(key.encode()) > 256:
-            problem = f"is {len(key)} characters long"
-            raise InvalidRequest("idempotency.key", problem, "use at most 256 bytes")
-        return commands.Origin(principal, key=blake2b(key.encode(), digest_size=16).hexdigest())
+        return keyed_origin(principal, "idempotency.key", key)
     for field, value in (("session", session), ("sequence", sequence)):
         if value <= 0:
             problem = f"{value} is not above 0"
             remedy = "give the session of OpenSession and a sequence from 1 on"
             raise InvalidRequest(f"idempotency.{field}", problem, remedy)
     return commands.Origin(principal, session, sequence)
+
+
+def keyed_origin(principal: str, field: str, key: str) -> commands.Origin:
+    """An attempt that is named by a free-form key, or by nothing."""
+    if not key:
+        return commands.Origin(principal)
+    if len(key) > KEY_BYTES_MAX or len(key.encode()) > KEY_BYTES_MAX:
+        problem = f"is {len(key)} characters long"
+        raise InvalidRequest(field, problem, f"use at most {KEY_BYTES_MAX} bytes")
+    return commands.Origin(principal, key=blake2b(key.encode(), digest_size=16).hexdigest())
 
 
 def allocate(request: allocator_pb2.AllocateRequest, default_policy: int) -> commands.Allocate:

@@ -42,7 +42,7 @@ exit codes:
   {EXIT_DIRECTORY}  the data directory cannot be used
   {EXIT_CONFIG}  the configuration cannot be used, or a port is taken
 """
-log = get_logger(__name__)
+log = get_logger("raftalloc.server.main")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -43,8 +43,9 @@ class AllocatorServicer:
     ) -> allocator_pb2.OpenSessionResponse:
         """Open an idempotency session."""
         convert.no_surplus(request)
-        attempt = types_pb2.Idempotency(key=request.key)
-        outcome = await self._writer.done(OpenSession(), attempt, call)
+        origin = convert.keyed_origin(call.principal, "key", request.key)
+        answer = await self._writer.submit([Asked(OpenSession(), origin)], call)
+        outcome = self._writer.unless_rejected(answer.outcomes[0])
         return allocator_pb2.OpenSessionResponse(session=outcome.subject, index=outcome.index)
 
     async def Allocate(
@@ -75,7 +76,7 @@ class AllocatorServicer:
         """Extend a lease."""
         asked = self._writer.asked(convert.renew(request), request.idempotency, call)
         answer = await self._writer.submit([asked], call)
-        outcome = self._writer.unless_rejected(answer.outcomes[0], call)
+        outcome = self._writer.unless_rejected(answer.outcomes[0])
         if answer.granted[0]:
             allocation = render.allocation(answer.granted[0][0])
         else:  # a retry, and it has ended since

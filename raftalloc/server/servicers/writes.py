@@ -39,9 +39,9 @@ class Writer:
     async def done(self, command: Command, attempt: types_pb2.Idempotency, call: Call) -> Outcome:
         """The outcome of one command; raises Rejected where it is a refusal."""
         answer = await self.submit([self.asked(command, attempt, call)], call)
-        return self.unless_rejected(answer.outcomes[0], call)
+        return self.unless_rejected(answer.outcomes[0])
 
-    def unless_rejected(self, outcome: Outcome, call: Call) -> Outcome:
+    def unless_rejected(self, outcome: Outcome) -> Outcome:
         """The outcome; raises Rejected where it is a refusal."""
         if outcome.status == REJECTED:
             assert outcome.rejection is not None, "a refusal says why"
