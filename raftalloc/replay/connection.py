@@ -5,7 +5,7 @@ A replay is made to go on through faults; how many there were is part of what it
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Final, Self, TypeVar
 
 from google.protobuf.message import Message
@@ -89,7 +89,7 @@ class _CountedTransport:
         *,
         timeout: float | None = None,
         metadata: Sequence[tuple[str, str]] = (),
-    ) -> AsyncGenerator[Answer, None]:
+    ) -> AsyncIterator[Answer]:
         """See Transport; a broken stream shows in the next call."""
         return self._transport.stream(
             method, request, response_type, timeout=timeout, metadata=metadata
@@ -103,7 +103,7 @@ class _CountedTransport:
         *,
         timeout: float | None = None,
         metadata: Sequence[tuple[str, str]] = (),
-    ) -> AsyncGenerator[Answer, None]:
+    ) -> AsyncIterator[Answer]:
         """See Transport."""
         return self._transport.duplex(
             method, requests, response_type, timeout=timeout, metadata=metadata

@@ -33,7 +33,7 @@ def task(job_id="j", *, submit_s=0, duration_s=10, count=1, cpu=1000, **changed)
 def replayed(tasks, fleet=ONE_CORE, *, gangs=False, policy=BEST_FIT, steps_max=None):
     workload = make_workload(tasks, policy=policy, gangs=gangs)
     run = EmbeddedReplay(fleet, workload, keep_blocks=True)
-    steps = []
+    steps: list[tuple[int, int]] = []
     stop = (lambda: len(steps) >= steps_max) if steps_max else (lambda: False)
     finished = run.run(lambda submitted, at_ms: steps.append((submitted, at_ms)), stop)
     report = report_of(run.tally, run.facts(policy="best_fit", finished=finished))

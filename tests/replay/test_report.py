@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import xml.etree.ElementTree as ET
+from typing import Any
 
 from raftalloc.analytics.tally import Tally
 from raftalloc.core.commands import CRITICAL
@@ -23,7 +24,7 @@ NAMES = [
 
 
 def facts(**changed):
-    known = {
+    known: dict[str, Any] = {
         "mode": "embedded",
         "policy": "best_fit",
         "speed": 1.0,
@@ -70,7 +71,7 @@ def test_the_figures_follow_from_the_events():
 def test_times_against_a_group_are_given_in_the_time_of_the_trace():
     report = report_of(tally_with(devices=True), facts(speed=60.0))
     assert report["waits_s"] == {"CRITICAL": {"p50": 90.0, "p90": 90.0, "p99": 90.0}}
-    course = report["utilisation_over_time"]
+    course: Any = report["utilisation_over_time"]
     assert course["step_s"] * len(course["kinds"]["cpu"]) == 120.0
 
 
