@@ -4,8 +4,8 @@ A group lives in a directory:
 
     group.toml    its configuration, where none was given from elsewhere
     run.json      which configuration it runs with, and the process of each replica
-    logs/r1.log   what each replica writes
-    data/r1/      its data, where group.toml is ours
+    logs/n1.log   what each replica writes
+    data/n1/      its data, where group.toml is ours
 
 Starting, killing and looking are done here and by nobody else; the group is spoken to through the public API, as all
 that stands outside does.
@@ -341,7 +341,7 @@ def _toml(
             "",
         ]
     for row in range(replicas):
-        lines.append(f"[replicas.r{row + 1}]")
+        lines.append(f"[replicas.n{row + 1}]")
         lines += [
             f'{name} = "{HOST}:{free[row * len(names) + column]}"'
             for column, name in enumerate(names)

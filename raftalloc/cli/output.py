@@ -125,6 +125,13 @@ def console(*, error: bool = False) -> Console:
     return Console(file=stream, width=width, highlight=False)
 
 
+def say(words: str, *, note: str = "", error: bool = False) -> None:
+    """One line for people, and a note in small print. Names may hold what Rich takes for markup: it is not."""
+    dimmed = f"[dim]{escape(note)}[/]" if note else ""
+    line = " ".join(part for part in (escape(words), dimmed) if part)
+    console(error=error).print(line, soft_wrap=True)
+
+
 def show_error(error: RaftallocError, *, as_json: bool) -> None:
     """Say what went wrong, with field and remedy."""
     record = error_record(error)
@@ -135,7 +142,7 @@ def show_error(error: RaftallocError, *, as_json: bool) -> None:
     field = f"{record['field']}: " if record["field"] else ""
     lines.print(f"[bold red]error[/] {escape(field + str(record['message']))}", soft_wrap=True)
     if record["remedy"]:
-        lines.print(f"[dim]  try[/] {escape(str(record['remedy']))}", soft_wrap=True)
+        lines.print(f"[dim]remedy[/] {escape(str(record['remedy']))}", soft_wrap=True)
 
 
 def show_json(value: Plain, *, line: bool = False) -> None:

@@ -32,8 +32,8 @@ class Acknowledged:
     """What callers were told, and what they asked for.
 
     asked: workflow -> members asked for. Every job of a run is a workflow of its own, so that a job that was granted
-    twice shows whatever became of its idempotency. grants: allocation id -> (fencing token, workflow). queued: request
-    id -> workflow.
+    twice shows whatever became of its idempotency. grants: allocation id -> (fencing token or 0 if not told, workflow).
+    queued: request id -> workflow. released: allocation ids.
     """
 
     asked: dict[str, int] = field(default_factory=dict)
@@ -54,7 +54,7 @@ def lost(acknowledged: Acknowledged, logs: Mapping[str, Log]) -> list[Fault]:
 
 
 def _lost_in(acknowledged: Acknowledged, replica: str, log: Log) -> Iterable[Fault]:
-    grants = {(e.number("allocation_id"), e.number("token")) for e in log if e.type == "Granted"}
+    tokens = {e.number("allocation_id"): e.number("token") for e in log if e.type == "Granted"}
     waits = {e.number("request_id") for e in log if e.type == "Queued"}
     ends = {
         e.number("allocation_id")
@@ -62,7 +62,8 @@ def _lost_in(acknowledged: Acknowledged, replica: str, log: Log) -> Iterable[Fau
         if e.type == "Ended" and e.text("reason") == "RELEASED"
     }
     for allocation_id, (token, workflow) in acknowledged.grants.items():
-        if (allocation_id, token) not in grants:
+        # An answer that was asked for again after the allocation had ended no longer has the token.
+        if allocation_id not in tokens or token not in (0, tokens[allocation_id]):
             yield Fault(
                 "lost", replica, 0, f"grant {allocation_id} with token {token} ({workflow})"
             )

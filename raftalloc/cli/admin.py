@@ -1,0 +1,36 @@
+"""`raftalloc admin`: the replicas themselves."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from raftalloc.api.v1 import admin_pb2
+from raftalloc.cli import output
+from raftalloc.cli.connection import Connection, connected
+
+app = typer.Typer(no_args_is_help=True, help="The replicas themselves.")
+
+
+@app.command("transfer")
+@connected
+def transfer(
+    connection: Connection,
+    to: Annotated[
+        str, typer.Argument(metavar="[REPLICA]", help="Who shall lead; any other if left out.")
+    ] = "",
+) -> None:
+    """Ask the leader to stand back in favour of another replica."""
+    request = admin_pb2.TransferLeadershipRequest(to_replica_id=to)
+    answer = connection.ask(lambda client: client.admin.transfer_leadership(request))
+    connection.show(answer, lambda: output.say(f"{answer.leader_id} leads"))
+
+
+@app.command("snapshot")
+@connected
+def snapshot(connection: Connection) -> None:
+    """Write a state snapshot now, on the replica named with --endpoint, or the leader."""
+    answer = connection.ask(lambda client: client.admin.snapshot())
+    words = f"snapshot of index {answer.index}: {answer.bytes} bytes in {answer.path}"
+    connection.show(answer, lambda: output.say(words))

@@ -1,0 +1,7 @@
+"""`python -m raftalloc.cli.demo`."""
+
+from __future__ import annotations
+
+from raftalloc.cli.demo.command import main
+
+main()
