@@ -17,7 +17,8 @@ from google.protobuf.message import Message
 from raftalloc.config import embedded_config
 from raftalloc.errors import OutcomeUnknown, RaftallocError, ReplicaFailed
 from raftalloc.raft.local import LocalNetwork
-from raftalloc.server.composition import open_replica, system_ports
+from raftalloc.server.composition import open_replica
+from raftalloc.server.parts import system_ports
 from raftalloc.server.rpc import Call
 from raftalloc.system import SystemClock
 from raftalloc.telemetry.logs import get_logger

@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Final
 
 from raftalloc.config import load_config
 from raftalloc.errors import ConfigError, DataDirectoryError
-from raftalloc.server.composition import installed_version, open_replica, system_ports
+from raftalloc.server.composition import installed_version, open_replica
 from raftalloc.server.grpc_server import GrpcServer
 from raftalloc.server.http import HttpServer
+from raftalloc.server.parts import system_ports
 from raftalloc.telemetry.logs import configure, get_logger
 
 if TYPE_CHECKING:
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
 
     from raftalloc.config import Config, Replica
     from raftalloc.ports import Net
-    from raftalloc.server.composition import Ports, RunningReplica
+    from raftalloc.server.composition import RunningReplica
+    from raftalloc.server.parts import Ports
 
 EXIT_SOFTWARE: Final = 70
 EXIT_DIRECTORY: Final = 73

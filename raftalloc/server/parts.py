@@ -1,0 +1,224 @@
+"""What a replica is made of, below the API: store, state, consensus, the way into the log, and the reads.
+
+    directory -> store -> engine -> consensus -> submitter -> ticker, watches, queries
+
+Each part is given what it stands on; whatever is opened is noted at once, so that it is closed in the opposite order,
+also where a later part fails to open.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from raftalloc.raft.timing import Timing
+from raftalloc.server.leadership import Leadership
+from raftalloc.server.measured import MeasuredReplica, MeasuredStore
+from raftalloc.service.clock import ClusterClock
+from raftalloc.service.engine import Engine
+from raftalloc.service.query import Queries
+from raftalloc.service.submit import Submitter
+from raftalloc.service.ticker import Ticker
+from raftalloc.service.watch import Watches
+from raftalloc.storage.directory import open_directory
+from raftalloc.storage.process import open_process_store
+from raftalloc.storage.rocks import RocksStore
+from raftalloc.system import SystemClock, SystemDisk, SystemNet, SystemRng, SystemSpawn
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AsyncExitStack
+
+    from raftalloc.config import Config
+    from raftalloc.ports import Clock, Disk, EventStore, Net, Rng, Spawn
+    from raftalloc.storage.directory import DataDirectory
+    from raftalloc.telemetry.metrics import Metrics
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """The outside (ports.py); production's by default."""
+
+    clock: Clock
+    disk: Disk
+    net: Net
+    rng: Rng
+    spawn: Spawn
+
+
+def system_ports(*, clock: Clock | None = None, net: Net | None = None) -> Ports:
+    """This machine, but for what is given."""
+    return Ports(
+        clock or SystemClock(), SystemDisk(), net or SystemNet(), SystemRng(), SystemSpawn()
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a replica is made of."""
+
+    store: EventStore
+    engine: Engine
+    consensus: MeasuredReplica
+    submitter: Submitter
+    ticker: Ticker
+    queries: Queries
+    watches: Watches
+    leadership: Leadership
+
+
+@dataclass(frozen=True, slots=True)
+class Opener:
+    """Opens the parts of one replica. failed: hears what stops it for good. opening: what is to be closed again."""
+
+    config: Config
+    replica_id: str
+    ports: Ports
+    metrics: Metrics
+    failed: Callable[[BaseException], None]
+    opening: AsyncExitStack
+
+    async def open(self, path: str) -> Parts:
+        """Everything, started, on the data directory `path`. Raises ConfigError, DataDirectoryError."""
+        directory = open_directory(
+            self.ports.disk,
+            path,
+            cluster_id=self.config.cluster_id,
+            replica_id=self.replica_id,
+        )
+        self.opening.callback(directory.close)
+        store = await self._store(directory)
+        engine = await self._engine(store)
+        cluster_clock = ClusterClock(self.ports.clock)
+        consensus = self._consensus(directory, engine, cluster_clock)
+        submitter = self._submitter(engine, consensus, cluster_clock)
+        ticker = self._ticker(engine, consensus, submitter, cluster_clock)
+        watches = self._watches(engine, store)
+        addresses = {each.replica_id: str(each.grpc) for each in self.config.replicas}
+        await consensus.start()
+        await ticker.start()
+        return Parts(
+            store=store,
+            engine=engine,
+            consensus=consensus,
+            submitter=submitter,
+            ticker=ticker,
+            queries=Queries(engine=engine, store=store),
+            watches=watches,
+            leadership=Leadership(
+                replica_id=self.replica_id,
+                addresses=addresses,
+                consensus=consensus,
+                ticker=ticker,
+            ),
+        )
+
+    async def _store(self, directory: DataDirectory) -> EventStore:
+        """Where the configuration wants it: in a process of its own, or here."""
+        inner: EventStore
+        if self.config.storage.event_store == "process":
+            inner = await open_process_store(self.ports.spawn, directory.events_path)
+        else:
+            inner = RocksStore(self.ports.disk, directory.events_path)
+        store = MeasuredStore(inner, self.ports.clock, self.metrics)
+        self.opening.push_async_callback(store.close)
+        return store
+
+    async def _engine(self, store: EventStore) -> Engine:
+        """The state, as far as the store has it."""
+        engine = Engine(
+            store=store,
+            replica_id=self.replica_id,
+            cluster_id=self.config.cluster_id,
+            snapshot_entries=self.config.storage.snapshot_entries,
+            on_fatal=self.failed,
+        )
+        self.opening.push_async_callback(engine.close)
+        await engine.recover()
+        decided = self.metrics.decided
+        engine.subscribe(lambda entry: decided(len(entry.asked), entry.happened))
+        return engine
+
+    def _consensus(
+        self, directory: DataDirectory, engine: Engine, cluster_clock: ClusterClock
+    ) -> MeasuredReplica:
+        """A member of the group; not started."""
+        consensus = MeasuredReplica(
+            replica_id=self.replica_id,
+            peers=self._peers(),
+            directory=directory.raft_path,
+            clock=self.ports.clock,
+            net=self.ports.net,
+            rng=self.ports.rng,
+            apply=engine.apply,
+            on_fatal=self.failed,
+            stamp=cluster_clock.now_ms,
+            hear=cluster_clock.hear,
+            timing=self._timing(),
+        )
+        consensus.metrics = self.metrics
+        self.opening.push_async_callback(consensus.stop)
+        return consensus
+
+    def _submitter(
+        self, engine: Engine, consensus: MeasuredReplica, cluster_clock: ClusterClock
+    ) -> Submitter:
+        limits = self.config.limits
+        submitter = Submitter(
+            engine=engine,
+            consensus=consensus,
+            clock=cluster_clock,
+            replica_id=self.replica_id,
+            batch_commands=limits.batch_commands,
+            batch_bytes=limits.batch_bytes,
+            queue_commands=limits.queue_commands,
+        )
+        self.opening.push_async_callback(submitter.close)
+        return submitter
+
+    def _ticker(
+        self,
+        engine: Engine,
+        consensus: MeasuredReplica,
+        submitter: Submitter,
+        cluster_clock: ClusterClock,
+    ) -> Ticker:
+        ticker = Ticker(
+            engine=engine,
+            consensus=consensus,
+            submitter=submitter,
+            clock=self.ports.clock,
+            cluster_clock=cluster_clock,
+            replica_id=self.replica_id,
+            heartbeat_timeout_ms=self.config.fleet.heartbeat_timeout_ms,
+        )
+        self.opening.push_async_callback(ticker.close)
+        return ticker
+
+    def _watches(self, engine: Engine, store: EventStore) -> Watches:
+        watches = Watches(
+            engine=engine,
+            store=store,
+            clock=self.ports.clock,
+            watchers_max=self.config.limits.watchers,
+            buffer_entries=self.config.limits.watch_buffer_entries,
+        )
+        self.opening.callback(watches.close)
+        return watches
+
+    def _peers(self) -> dict[str, tuple[str, int]]:
+        """Raft addresses by replica id; embedded there is one, without an address."""
+        if not self.config.replicas:
+            return {self.replica_id: ("", 0)}
+        return {each.replica_id: (each.raft.host, each.raft.port) for each in self.config.replicas}
+
+    def _timing(self) -> Timing:
+        """An entry holds one batch, or one message that is larger than that by itself."""
+        raft, limits = self.config.raft, self.config.limits
+        return Timing(
+            heartbeat_ms=raft.heartbeat_ms,
+            election_min_ms=raft.election_min_ms,
+            election_max_ms=raft.election_max_ms,
+            fallback_ms=raft.fallback_ms,
+            entry_bytes_max=2 * max(limits.batch_bytes, limits.message_bytes),
+        )
