@@ -159,10 +159,9 @@ class Source:
 
     def error(self, path: KeyPath, problem: str, remedy: str, variable: str = "") -> ConfigError:
         """`cluster.toml:12: limits.message_bytes: ...; ...`, or the variable that said it."""
+        variable = variable or "_".join(("RAFTALLOC", *path)).upper()
         if variable in self.environment or not self.file:
-            return ConfigError(
-                f"environment: {variable or 'RAFTALLOC_' + '_'.join(path).upper()}: {problem}; {remedy}"
-            )
+            return ConfigError(f"environment: {variable}: {problem}; {remedy}")
         return ConfigError(
             f"{self.file}:{self.line_of(path)}: {'.'.join(path)}: {problem}; {remedy}"
         )
