@@ -163,8 +163,8 @@ class Consensus(Protocol):
 class EventStore(Protocol):
     """Entries and their events by index, with secondary indices, and state snapshots.
 
-    A BLOCK is the bytes of one index (core.codec.Block). An index key is a short string such as `agent/a1` or `workflow/w`
-    or `allocation/17`. Calls are answered in order; `append` may answer before the block is durable.
+    A BLOCK is the bytes of one index (core.codec.Block). An index key is a short string such as `agent/a1` or
+    `workflow/w` or `allocation/17`. Calls are answered in order; `append` may answer before the block is durable.
     """
 
     async def append(self, index: int, block: bytes, keys: Sequence[str]) -> None:

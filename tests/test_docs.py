@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import importlib
 import re
+import shlex
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -129,6 +133,43 @@ def test_every_command_has_its_row():
     rows = [f"| `{' '.join(path)}" for path, _ in cli()]
     assert len(rows) > 20
     assert [row for row in rows if row not in page("cli.md")] == []
+
+
+def commands_in(text: str) -> list[list[str]]:
+    """The `raftalloc ...` lines of a page's shell blocks, as words."""
+    blocks = re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
+    lines = [line for block in blocks for line in block.splitlines()]
+    return [shlex.split(line, comments=True) for line in lines if line.startswith("raftalloc ")]
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_commands_in_the_text_can_be_given(path):
+    known = dict(cli())
+    for words in commands_in(path.read_text(encoding="utf-8")):
+        name = tuple(words[:3]) if tuple(words[:3]) in known else tuple(words[:2])
+        assert name in known, words
+        known[name].make_context(" ".join(name), words[len(name) :])
+
+
+def snippets() -> list[str]:
+    """The Python blocks of the README."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    return re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+
+
+@pytest.mark.slow
+def test_the_first_request_of_the_readme_runs_as_written(tmp_path):
+    command = [sys.executable, "-W", "error", "-c", snippets()[0]]
+    result = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.startswith("True ")
+
+
+def test_the_other_snippets_of_the_readme_are_python():
+    for snippet in snippets():
+        ast.parse(snippet)
 
 
 def test_every_command_says_what_it_does():
