@@ -7,13 +7,7 @@ from collections.abc import Generator
 import numpy as np
 
 from raftalloc.core import rejections
-from raftalloc.core.admission import (
-    booked_peak,
-    ensure_quota,
-    no_capacity,
-    quota_rejection,
-    unsatisfiable,
-)
+from raftalloc.core.admission import ensure_quota
 from raftalloc.core.commands import BEST_FIT, CancelReservation, Origin, Reserve
 from raftalloc.core.events import (
     BROKEN,
@@ -28,6 +22,7 @@ from raftalloc.core.events import (
     ReservationMoved,
     ReservationOpened,
 )
+from raftalloc.core.headroom import booked_peak, no_capacity, quota_rejection, unsatisfiable
 from raftalloc.core.placement import (
     Ask,
     Placement,

@@ -97,6 +97,7 @@ def _fleet_or_quota(
             state.kinds.define(event.kind)
             state.fleet.matrix.make_room(0, len(state.kinds))
             state.quotas.make_room(0, len(state.kinds))
+            state.queue.lines.make_room(len(state.kinds))
         case WeightsSet():
             state.fleet.matrix.set_weights(state.kinds.columns(event.weights))
         case NodeRegistered():
@@ -121,10 +122,11 @@ def _fleet_or_quota(
 
 
 def _forget_fleet(state: State, row: int) -> None:
-    """What was derived from the fleet as it was."""
+    """What was derived from the fleet as it was; and a row that is ready may have more room than before."""
     state.profiles.pop(row, None)
     state.possible.clear()
-    state.freed.everything = True
+    if state.fleet.is_ready[row]:
+        state.freed.rows[row] = None
 
 
 # -- allocations -----------------------------------------------------------------------------------
@@ -256,7 +258,9 @@ def _leader_took(state: State, event: LeaderTook) -> None:
 
 def _queued(state: State, event: Queued) -> None:
     state.next_id = max(state.next_id, event.request_id + event.count)
-    state.queue.add(Waiting(event, event.started, state.now_ms, state.index))
+    node_needs, provider_needs = state.needs_of(event.demand)
+    waiting = Waiting(event, event.started, state.now_ms, state.index)
+    state.queue.add(waiting, node_needs, provider_needs)
     state.deadlines.push(event.deadline_ms, deadlines.WAIT, event.request_id)
 
 
@@ -274,12 +278,14 @@ def _quota_set(state: State, event: QuotaSet) -> None:
     row = quotas.row(event.name)
     if row < 0:
         row = quotas.add(event.name, parent, implicit=event.implicit)
+    elif parent != quotas.parents[row]:
+        # Other ancestors may refuse, and allow, what the old ones did.
+        state.freed.everything = True
     if parent >= 0:
         quotas.set(row, parent, state.kinds.columns(event.limits), implicit=event.implicit)
     else:
         quotas.set_limits(row, state.kinds.columns(event.limits))
-    if not event.implicit:
-        state.freed.everything = True
+    state.freed.quotas[row] = None
 
 
 # -- reservations ----------------------------------------------------------------------------------
@@ -299,6 +305,7 @@ def _reservation(
             state.deadlines.push(event.end_ms, deadlines.RESERVATION_END, ident)
         case ReservationMoved():
             _forget_profiles(state, reservations.by_id[event.reservation_id])
+            _free_window(state, reservations.by_id[event.reservation_id])
             reservations.move(event)
         case ReservationOpened():
             _hold(state, reservations.open(event.reservation_id), +1)
@@ -308,8 +315,8 @@ def _reservation(
                 _hold(state, reservation, -1)
             reservations.remove(event.reservation_id)
             _forget_profiles(state, reservation)
+            _free_window(state, reservation)
             state.leases.remember(EndedRecord(event.reservation_id, event.reason, state.now_ms))
-            state.freed.everything = True
             return
         case _:
             assert_never(event)
@@ -327,6 +334,14 @@ def _hold(state: State, reservation: Reservation, sign: int) -> None:
         state.quotas.change(quota, column, held=amount)
     for device, units in reservation.devices.items():
         state.fleet.change_device(state.fleet.row(made.node_id), device, held=sign * units)
+
+
+def _free_window(state: State, reservation: Reservation) -> None:
+    """Its rows and quotas have more room, now or in the time that was booked."""
+    made = reservation.made
+    for supplier in made.suppliers:
+        state.freed.rows[state.fleet.row(supplier)] = None
+    state.freed.quotas.update(dict.fromkeys(state.quotas.chain(state.quotas.row(made.agent_type))))
 
 
 def _forget_profiles(state: State, reservation: Reservation) -> None:

@@ -9,10 +9,11 @@ from __future__ import annotations
 import numpy as np
 
 from raftalloc.core import rejections
-from raftalloc.core.admission import ask_of, booked_peak, ends_at, never, try_start
+from raftalloc.core.admission import ask_of, try_start
 from raftalloc.core.commands import Allocate, Origin
 from raftalloc.core.events import Queued
 from raftalloc.core.fleet import Mask
+from raftalloc.core.headroom import booked_peak, ends_at, never, rejection_of
 from raftalloc.core.placement import Ask, Room, fit_in_time, fits_devices
 from raftalloc.core.quotas import NO_LIMIT
 from raftalloc.core.records import FITS_NOW, MUST_WAIT, NEVER_FITS, Blocker, Explanation
@@ -61,7 +62,7 @@ def _explain(state: State, queued: Queued, *, position: int) -> Explanation:
         # One member would fit, but not all of a gang, or not all parts of one member for the whole time.
         kind, amount = queued.demand[0]
         asked, possible = amount * members, amount * feasible
-        blockers.append(Blocker(result.rejection.code, "", kind, asked, possible))
+        blockers.append(Blocker(rejection_of(state, ask, result).code, "", kind, asked, possible))
     verdict = MUST_WAIT if impossible is None else NEVER_FITS
     return Explanation(verdict, tuple(blockers), nodes, fallen, feasible, "", position)
 

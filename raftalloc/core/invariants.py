@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from raftalloc.core import deadlines, queues
+from raftalloc.core import deadlines
 from raftalloc.core.leases import devices_of
+from raftalloc.core.lines import shape_of
 from raftalloc.core.quantities import DEVICE_UNITS, NODE, scope_of
 from raftalloc.core.state import State
 
@@ -177,13 +178,13 @@ def _leases(state: State) -> Iterator[str]:
 def _queue(state: State) -> Iterator[str]:
     """Law 5: a request waits in exactly one line, once."""
     in_lines: dict[int, int] = {}
-    for shape, line in state.queue.lines.items():
+    for shape, line in state.queue.lines.by_shape.items():
         if not line.requests:
             yield "a line without requests was kept"
         for request_id in line.requests:
             in_lines[request_id] = in_lines.get(request_id, 0) + 1
             waiting = state.queue.requests.get(request_id)
-            if waiting is None or queues.shape_of(waiting.queued) != shape:
+            if waiting is None or shape_of(waiting.queued) != shape:
                 yield f"request {request_id} stands in another shape's line"
     for request_id, waiting in state.queue.requests.items():
         if in_lines.get(request_id) != 1:

@@ -90,5 +90,11 @@ class Matrix:
         self.score[row] = (self.free[row] * self.weights).sum()
 
 
+def exact_sum(amounts: Column) -> int:
+    """The sum of amounts that are not negative, exact where int64 would overflow: summed in two halves."""
+    low = (1 << 25) - 1
+    return (int((amounts >> 25).sum()) << 25) + int((amounts & low).sum())
+
+
 def _zeros(rows: int, kinds: int) -> Column:
     return np.zeros((rows, kinds), np.int64, order="F")

@@ -8,17 +8,8 @@ from __future__ import annotations
 from collections.abc import Generator
 from dataclasses import replace
 
-from raftalloc.core import queues, rejections
-from raftalloc.core.admission import (
-    ask_of,
-    booked_peak,
-    ensure_quota,
-    grant,
-    never,
-    no_capacity,
-    quota_rejection,
-    start_members,
-)
+from raftalloc.core import lines, queues, rejections
+from raftalloc.core.admission import ask_of, ensure_quota, grant, start_members
 from raftalloc.core.commands import Allocate, Cancel, Origin, Release, Renew
 from raftalloc.core.events import (
     CANCELLED,
@@ -30,6 +21,15 @@ from raftalloc.core.events import (
     Renewed,
     Withdrawn,
 )
+from raftalloc.core.headroom import (
+    Blocked,
+    booked_peak,
+    never,
+    quota_blocker,
+    quota_rejection,
+    rejection_of,
+)
+from raftalloc.core.lines import shape_of
 from raftalloc.core.placement import Ask, Placement, choose_devices
 from raftalloc.core.profiles import profile_of
 from raftalloc.core.quotas import NO_LIMIT, QUOTAS_MAX
@@ -73,17 +73,12 @@ def allocate(state: State, command: Allocate, origin: Origin) -> Decision:
         return (yield from _draw(state, queued, ask))
     if state.quotas.row(command.agent_type) < 0 and state.quotas.count() >= QUOTAS_MAX:
         return Rejection(rejections.LIMIT_REACHED, "agent_type", "quotas", (("limit", QUOTAS_MAX),))
-    line = state.queue.lines.get(queues.shape_of(queued))
-    if line is not None and not state.freed.any():
-        # Equal requests wait already and nothing has changed since they were tried: this one does not fit either.
-        started, rejection = 0, no_capacity(state, ask, 1)
-        if line.blocked == queues.QUOTA:
-            rejection = _why_blocked(state, queued, ask) or rejection
-    else:
+    started, stop = 0, _blocked_like_others(state, queued, ask)
+    if stop is None:
         started, stop = yield from start_members(state, queued, ask, 0, 0)
-        if stop is None:
-            return _granted(state, queued.request_id, started)
-        rejection = stop.rejection
+    if stop is None:
+        return _granted(state, queued.request_id, started)
+    rejection = rejection_of(state, ask, stop)
     if not started:
         impossible = never(state, queued, ask)
         if impossible is not None or not command.wait_ms:
@@ -91,12 +86,18 @@ def allocate(state: State, command: Allocate, origin: Origin) -> Decision:
     return (yield from _wait(state, queued, started, rejection, may_wait=command.wait_ms > 0))
 
 
-def _why_blocked(state: State, queued: Queued, ask: Ask) -> Rejection | None:
-    for row in state.quotas.chain(state.quotas.charged_row(queued.agent_type)):
-        for column, amount in ask.parts:
-            if state.quotas.free(row, column) < amount:
-                return quota_rejection(state, row, column, amount)
-    return None
+def _blocked_like_others(state: State, queued: Queued, ask: Ask) -> Blocked | None:
+    """What blocks equal requests that wait, where nothing has changed since they were tried; None: it must be tried.
+
+    Windows booked ahead tell equal requests apart by their duration, so then each is tried.
+    """
+    line = state.queue.lines.by_shape.get(shape_of(queued))
+    if line is None or state.freed.any() or state.reservations.any_booked():
+        return None
+    members = queued.count if queued.gang else 1
+    if state.queue.lines.status[line.slot] == lines.ROOM:
+        return Blocked(lines.ROOM, members)
+    return quota_blocker(state, queued, ask, members) or Blocked(lines.ROOM, members)
 
 
 def _wait(

@@ -104,9 +104,8 @@ def _admit(state: State) -> Generator[Event, None, None]:
     Only derived fields are written here: none of them is in the bytes.
     """
     blocked, finished = yield from admit(state)
-    for shape, stop in blocked.items():
-        line = state.queue.lines[shape]
-        line.blocked, line.blocked_row = stop.line, stop.quota_row
+    for slot, stop in blocked.items():
+        state.queue.lines.block(slot, stop.line, stop.quota_row)
     if finished:
         state.freed.clear()
 

@@ -116,6 +116,7 @@ def _unpack_fleet(state: State, packed: Sequence[Any], strings: Sequence[str]) -
     fleet.free_rows, fleet.next_serial = free_rows, next_serial
     fleet.matrix.make_room(0, len(kinds))
     state.quotas.make_room(0, len(kinds))
+    state.queue.lines.make_room(len(kinds))
     fleet.matrix.set_weights(dict(enumerate(weights)))
 
 
@@ -156,7 +157,8 @@ def _pack_queue(state: State, strings: Strings) -> list[Any]:
 def _unpack_queue(state: State, packed: Sequence[Any], strings: Sequence[str]) -> None:
     queued = _unpack_records(Queued, packed[0], strings)
     for one, started, queued_ms, index in zip(queued, *packed[1:], strict=True):
-        state.queue.add(Waiting(one, started, queued_ms, index))
+        waiting = Waiting(one, started, queued_ms, index)
+        state.queue.add(waiting, *state.needs_of(one.demand))
 
 
 def _pack_reservations(state: State, strings: Strings) -> list[Any]:

@@ -23,6 +23,7 @@ from raftalloc.core.fleet import Fleet
 from raftalloc.core.kinds import Kinds
 from raftalloc.core.leases import Leases
 from raftalloc.core.names import Names
+from raftalloc.core.quantities import NODE, Vector, scope_of
 from raftalloc.core.queues import Queue
 from raftalloc.core.quotas import Quotas
 from raftalloc.core.reservations import Reservations
@@ -81,6 +82,12 @@ class State:
     def genesis(cls) -> State:
         """The state before the first entry."""
         return cls()
+
+    def needs_of(self, demand: Vector) -> tuple[dict[int, int], dict[int, int]]:
+        """What a demand asks of a node and of providers, by column."""
+        node = tuple(pair for pair in demand if scope_of(pair[0]) == NODE)
+        provider = tuple(pair for pair in demand if scope_of(pair[0]) != NODE)
+        return self.kinds.columns(node), self.kinds.columns(provider)
 
     def live_count(self) -> int:
         """Live allocations."""

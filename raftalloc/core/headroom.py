@@ -1,0 +1,157 @@
+"""What stands in a request's way, with its numbers: quotas, what the fleet could ever hold, what is free now."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from raftalloc.core import lines, rejections
+from raftalloc.core.events import Queued
+from raftalloc.core.matrix import exact_sum
+from raftalloc.core.placement import Ask, possible_members
+from raftalloc.core.quotas import NO_LIMIT
+from raftalloc.core.rejections import Rejection
+from raftalloc.core.state import State
+
+
+@dataclass(frozen=True, slots=True)
+class Blocked:
+    """Why members may not start now. line: lines.ROOM, or lines.QUOTA and then the quota's row and the column.
+
+    The numbers are put together only when someone is to be told (`rejection_of`): most blocked requests just wait on.
+    """
+
+    line: int
+    members: int
+    quota_row: int = -1
+    column: int = -1
+
+
+def ends_at(state: State, queued: Queued) -> int:
+    """When an allocation that starts now ends by itself; 0: never."""
+    return state.now_ms + queued.duration_ms if queued.duration_ms else 0
+
+
+def rejection_of(state: State, ask: Ask, blocked: Blocked) -> Rejection:
+    """The refusal, with its numbers as they are now."""
+    if blocked.line == lines.QUOTA:
+        asked = dict(ask.parts)[blocked.column] * blocked.members
+        return quota_rejection(state, blocked.quota_row, blocked.column, asked)
+    return no_capacity(state, ask, blocked.members)
+
+
+def quota_blocker(state: State, queued: Queued, ask: Ask, members: int) -> Blocked | None:
+    """The first quota, from the leaf up, that does not allow it."""
+    quotas = state.quotas
+    until_ms = ends_at(state, queued)
+    for row in quotas.chain(quotas.charged_row(queued.agent_type)):
+        for column, amount in ask.parts:
+            asked = amount * members
+            if quotas.limit[row, column] == NO_LIMIT:
+                continue
+            free = quotas.free(row, column) - booked_peak(state, row, column, until_ms)
+            if free < asked:
+                return Blocked(lines.QUOTA, members, row, column)
+    return None
+
+
+def quota_rejection(state: State, row: int, column: int, asked: int) -> Rejection:
+    """QUOTA_EXCEEDED with its numbers."""
+    quotas, kind = state.quotas, state.kinds.names[column]
+    used = int(quotas.used[row, column] + quotas.held[row, column])
+    numbers = (
+        (f"asked.{kind}", asked),
+        (f"limit.{kind}", int(quotas.limit[row, column])),
+        (f"used.{kind}", used),
+    )
+    return Rejection(rejections.QUOTA_EXCEEDED, f"resources.{kind}", quotas.names[row], numbers)
+
+
+def booked_peak(state: State, row: int, column: int, until_ms: int) -> int:
+    """The most that windows booked ahead charge to a quota at any moment before until_ms (0: for ever).
+
+    Allocations that end before a window opens are not credited: a quota may refuse what only just would fit.
+    """
+    if not state.reservations.any_booked():
+        return 0
+    kind = state.kinds.names[column]
+    edges: list[tuple[int, int]] = []
+    for reservation in state.reservations.booked():
+        made = reservation.made
+        amount = dict(made.demand).get(kind, 0)
+        if not amount or not reservation.overlaps(state.now_ms, until_ms):
+            continue
+        if state.quotas.is_below(state.quotas.row(made.agent_type), row):
+            edges += [(made.start_ms, amount), (made.end_ms, -amount)]
+    peak = level = 0
+    for _, change in sorted(edges):  # at one moment what ends (negative) comes first
+        level += change
+        peak = max(peak, level)
+    return peak
+
+
+def never(state: State, queued: Queued, ask: Ask) -> Rejection | None:
+    """Why the request could not start even with nothing else running; None: it could."""
+    members = queued.count if queued.gang else 1
+    quotas = state.quotas
+    for row in quotas.chain(quotas.charged_row(queued.agent_type)):
+        for column, amount in ask.parts:
+            if quotas.limit[row, column] < amount * members:
+                return quota_rejection(state, row, column, amount * members)
+    if possible_members(state, ask) < members:
+        return unsatisfiable(state, ask, members)
+    return None
+
+
+def unsatisfiable(state: State, ask: Ask, members: int) -> Rejection:
+    """UNSATISFIABLE, with the largest that any row has of the kind that is shortest."""
+    fleet, kinds = state.fleet, state.kinds
+    nodes = np.flatnonzero(fleet.is_node & fleet.constraint_mask(ask.constraints))
+    for column, amount in ask.parts:
+        rows = (
+            nodes if (column, amount) in ask.node_parts else np.array(fleet.providers(), np.int64)
+        )
+        largest = int(fleet.matrix.capacity[rows, column].max(initial=0))
+        if largest < amount:
+            kind = kinds.names[column]
+            numbers = ((f"asked.{kind}", amount), (f"largest.{kind}", largest))
+            return Rejection(rejections.UNSATISFIABLE, f"resources.{kind}", kind, numbers)
+    # Each kind is there somewhere, but not all on one node, or not for so many members, or not on such devices.
+    field = "gpu_models" if ask.models else "count" if members > 1 else "resources"
+    column, amount = ask.parts[0]
+    kind = kinds.names[column]
+    largest = int(fleet.matrix.capacity[nodes, column].max(initial=0))
+    together = (
+        (f"asked.{kind}", amount),
+        (f"largest.{kind}", largest),
+        ("members", members),
+        ("members_possible", possible_members(state, ask)),
+    )
+    return Rejection(rejections.UNSATISFIABLE, field, kind, together)
+
+
+def no_capacity(state: State, ask: Ask, members: int) -> Rejection:
+    """NO_CAPACITY, with what is free now of the kind that is shortest."""
+    fleet = state.fleet
+    ready = fleet.is_node & fleet.is_ready & fleet.constraint_mask(ask.constraints)
+    nodes = np.flatnonzero(ready)
+    providers = np.array([r for r in fleet.providers() if fleet.is_ready[r]], np.int64)
+    shortest: tuple[bool, int, int, int, int] | None = None
+    for column, amount in ask.parts:
+        rows = nodes if (column, amount) in ask.node_parts else providers
+        free = fleet.matrix.free[rows, column]
+        most, total = int(free.max(initial=0)), exact_sum(np.maximum(free, 0))
+        if shortest is None or (most < amount and not shortest[0]):
+            shortest = (most < amount, column, amount, most, total)
+    assert shortest is not None, "a demand has at least one kind"
+    _, column, amount, most, total = shortest
+    kind = state.kinds.names[column]
+    numbers = (
+        (f"asked.{kind}", amount),
+        (f"free_most.{kind}", most),
+        (f"free.{kind}", total),
+        ("members", members),
+        ("nodes_ready", len(nodes)),
+    )
+    return Rejection(rejections.NO_CAPACITY, f"resources.{kind}", kind, numbers)
