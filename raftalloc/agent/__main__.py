@@ -88,10 +88,8 @@ async def _run(options: argparse.Namespace) -> None:
         ends = [asyncio.create_task(agent.wait()), asyncio.create_task(stopped.wait())]
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         await agent.stop()
-        for end in ends:
-            end.cancel()
-        if ends[0].done() and not ends[0].cancelled():
-            ends[0].result()
+        ends[1].cancel()
+        await ends[0]  # raises what ended the agent, if anything but us did
 
 
 def _agent(client: Client, options: argparse.Namespace) -> NodeAgent:

@@ -76,10 +76,11 @@ class NodeAgent:
 
     async def wait(self) -> None:
         """Until it is stopped, or ends since the group refuses the node."""
-        if self._task is not None:
-            await asyncio.wait([self._task])
-            if not self._task.cancelled():
-                self._task.result()
+        task = self._task
+        if task is not None:
+            await asyncio.wait([task])
+            if not task.cancelled():
+                task.result()
 
     async def register(self) -> None:
         """Tell the group what this machine has now."""
