@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 HEAD_BYTES_MAX: Final = 8 << 10
+LINGER_BYTES_MAX: Final = 64 << 10
 REQUEST_SECONDS: Final = 5.0
 CONNECTIONS_MAX: Final = 64
 _TEXT: Final = "text/plain; charset=utf-8"
@@ -63,34 +64,40 @@ class HttpServer:
             "/readyz": lambda: _verdict(ready()),
         }
         self._server: asyncio.Server | None = None
-        self._connections = 0
+        self._connections: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
 
     async def start(self, host: str, port: int) -> None:
         """Listen. Raises OSError where the address is taken."""
         self._server = await asyncio.start_server(self._connected, host, port, limit=HEAD_BYTES_MAX)
 
     async def close(self) -> None:
-        """Listen no more; connections that are open end within REQUEST_SECONDS by themselves."""
+        """Listen no more, and end the connections there are."""
         if self._server is not None:
             self._server.close()
             self._server = None
+        connections = dict(self._connections)
+        for writer in connections.values():
+            writer.close()
+        await asyncio.gather(*connections)
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection from beginning to end."""
-        self._connections += 1
+        task = asyncio.current_task()
+        assert task is not None, "a connection is served in a task of its own"
+        self._connections[task] = writer
         try:
             async with asyncio.timeout(REQUEST_SECONDS):
-                if self._connections > CONNECTIONS_MAX:
-                    page, method = Page(503, b"too many connections\n"), "GET"
-                else:
-                    page, method = await self._answer(reader)
+                too_many = len(self._connections) > CONNECTIONS_MAX
+                page, method = await self._answer(reader)
+                if too_many:
+                    page = Page(503, b"too many connections\n")
                 writer.write(_response(page, with_body=method != "HEAD"))
-                await writer.drain()
+                await _linger(reader, writer)
         except (TimeoutError, ConnectionError):
             # A caller who is slow or gone has no more to be told.
             log.debug("HTTP connection dropped")
         finally:
-            self._connections -= 1
+            del self._connections[task]
             writer.close()
             with suppress(ConnectionError):
                 await writer.wait_closed()
@@ -117,6 +124,16 @@ class HttpServer:
         except Exception:  # the boundary of a connection: logged, and the caller hears of it
             log.exception("HTTP page failed", path=path)
             return Page(500, b"internal error; the log has more\n"), method
+
+
+async def _linger(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Let the caller read to the end: closing on bytes that are still unread would throw the answer away."""
+    await writer.drain()
+    if writer.can_write_eof() and not writer.is_closing():
+        writer.write_eof()
+    unread = LINGER_BYTES_MAX
+    while unread > 0 and (chunk := await reader.read(HEAD_BYTES_MAX)):
+        unread -= len(chunk)
 
 
 def _verdict(problem: str) -> Page:

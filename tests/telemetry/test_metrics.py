@@ -49,7 +49,7 @@ def everything() -> Metrics:
     metrics.committed(0.01)
     metrics.stored("append", 0.001)
     grant = events.Ended(1, "RELEASED", "a", "w", "n")
-    happened = [
+    happened: list[events.Event] = [
         events.Queued(1, 1, False, "a", "a", "", "p", 2, (), (), (), 0, 0, 1, 0, 9),
         grant,
         grant,
