@@ -18,7 +18,30 @@ if TYPE_CHECKING:
 
 PYSYNCOBJ_VERSION: Final = "0.3.17"
 
-FINGERPRINTS: Final[Mapping[str, str]] = {}
+FINGERPRINTS: Final[Mapping[str, str]] = {
+    "FileJournal.__init__": "bdaa496431fffae4",
+    "FileJournal.add": "5d9d01d91db0af74",
+    "FileJournal.onOneSecondTimer": "6f7ec3b63e6890b3",
+    "SyncObj.__applyLogEntries": "073db677773b5a2d",
+    "SyncObj.__generateRaftTimeout": "92ed37d3620e781a",
+    "SyncObj.__init__": "09df12cd7fd7d727",
+    "SyncObj.__onBecomeLeader": "5a3fd97bc17dc1cf",
+    "SyncObj.__onMessageReceived": "ddfe34b6c0282179",
+    "SyncObj.__sendAppendEntries": "9cb9073128c392fa",
+    "SyncObj.__tryLogCompaction": "c2f8a0ec14cc7312",
+    "SyncObj._applyCommand": "827f207d515b2d64",
+    "SyncObj._checkCommandsToApply": "a386a8079361d204",
+    "SyncObj._doDestroy": "8a6c9f892614a4b9",
+    "SyncObj._onTick": "cc9eb08232d005ba",
+    "SyncObj.transferLeadership": "c3ac67963962d9aa",
+    "TCPTransport._connectIfNecessarySingle": "e2cdb479552abdea",
+    "TCPTransport._onDisconnected": "ecba8d76dfc385fe",
+    "TCPTransport._onIncomingMessageReceived": "8b7217b0cc17c96d",
+    "TCPTransport.send": "2fd6c84b8621427d",
+    "TcpConnection.__processConnection": "b2854d89c1b97247",
+    "TcpConnection.disconnect": "318150905383a6a5",
+    "TcpConnection.send": "cb29077c32990abb",
+}
 """Qualified name -> first 16 hex digits of the SHA-256 of the method's source."""
 
 

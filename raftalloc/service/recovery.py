@@ -65,6 +65,12 @@ async def recover(store: EventStore, cluster_id: str) -> Recovered:
     """Read the store. Raises DataDirectoryError where it is damaged, of another cluster, or too new."""
     state, chain = await _load_snapshot(store, cluster_id)
     snapshot_index = state.index
+    _, highest = await store.bounds()
+    if highest < snapshot_index:
+        raise DataDirectoryError(
+            f"the event store ends at index {highest}, before its snapshot at {snapshot_index}; "
+            "move the events directory away and restart: it is made again from the journal"
+        )
     while page := await store.read(state.index + 1, PAGE_BLOCKS):
         for index, data in page:
             chain = _fold(state, chain, index, data)

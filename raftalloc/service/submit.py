@@ -152,8 +152,9 @@ class Submitter:
         self._refuse_all(error)
 
     def _refuse_all(self, error: Exception) -> None:
-        while self._queue:
-            _refuse(self._queue.popleft(), error)
+        tickets = list(self._queue)
+        self._queue.clear()
+        _refuse_each(tickets, error)
 
     def _no_lead(self) -> Unavailable:
         leader_id = self._consensus.leader_id
@@ -201,13 +202,13 @@ class Submitter:
             return
         try:
             decided = await self._propose(data)
-        except ReplicaFailed as error:
-            for ticket in tickets:
-                _refuse(ticket, error)
+        except asyncio.CancelledError:
+            _refuse_each(tickets, OutcomeUnknown("this replica stops while the entry is under way"))
             raise
         except RaftallocError as error:
-            for ticket in tickets:
-                _refuse(ticket, error)
+            _refuse_each(tickets, error)
+            if isinstance(error, ReplicaFailed):
+                raise
             return
         _answer_all(tickets, decided)
 
@@ -245,9 +246,10 @@ class Submitter:
         return codec.encode_entry(Entry(at_ms=at_ms, proposer=self._replica_id, asked=asked))
 
 
-def _refuse(ticket: _Ticket, error: Exception) -> None:
-    if not ticket.answered.done():
-        ticket.answered.set_exception(error)
+def _refuse_each(tickets: list[_Ticket], error: Exception) -> None:
+    for ticket in tickets:
+        if not ticket.answered.done():
+            ticket.answered.set_exception(error)
 
 
 def _answer_all(tickets: list[_Ticket], decided: Decided) -> None:

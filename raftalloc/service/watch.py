@@ -101,6 +101,7 @@ class Watches:
         Raises Compacted at once where the index has left the store, Overloaded when there are too many watchers or this
         one reads too slowly, ReplicaFailed when the replica stops. Close it (`aclosing`) when done.
         """
+        self._refuse_closed()
         if self._watchers >= self._watchers_max:
             raise Overloaded(f"{self._watchers} watchers are open, no more are allowed; end one")
         self._watchers += 1
@@ -114,6 +115,7 @@ class Watches:
                 )
                 if found:
                     yield Seens(found, position - 1)
+            self._refuse_closed()
             self._listeners.add(listener)
             head = self._engine.index
             await self._engine.stored(head)
@@ -123,7 +125,8 @@ class Watches:
                     yield Seens(found, position - 1)
             yield Seens((), max(head, position - 1))
             while True:
-                async for seens in self._live(listener, position, wanted):
+                seens = await self._heard(listener, position, wanted)
+                if seens is not None:
                     yield seens
         finally:
             self._watchers -= 1
@@ -152,21 +155,22 @@ class Watches:
             for listener in self._listeners:
                 listener.end()
 
-    async def _live(
-        self, listener: _Listener, position: int, wanted: EventFilter
-    ) -> AsyncGenerator[Seens, None]:
-        """One round of listening: what was heard, or a sign of life."""
-        if self._closed:
-            raise ReplicaFailed("this replica is stopping")
+    async def _heard(self, listener: _Listener, position: int, wanted: EventFilter) -> Seens | None:
+        """What was heard and is wanted, or a sign of life; None where all of it was filtered out."""
         heard = await listener.listen(self._life_seconds)
+        if not heard:
+            return Seens((), self._engine.index)
         found = tuple(
             seen
             for decided in heard
             if decided.index >= position
             for seen in _pick(decided.index, decided.at_ms, decided.happened, wanted)
         )
-        if found or not heard:
-            yield Seens(found, heard[-1].index if heard else self._engine.index)
+        return Seens(found, heard[-1].index) if found else None
+
+    def _refuse_closed(self) -> None:
+        if self._closed:
+            raise ReplicaFailed("this replica is stopping")
 
     def _publish(self, decided: Decided) -> None:
         for listener in self._listeners:

@@ -54,7 +54,7 @@ class RocksStore:
             self._db: Rdict | None = Rdict(f"{path}/db", options=_options())
         except Exception as error:
             # rocksdict raises bare Exception; its text is all there is.
-            raise DataDirectoryError(f"{path}/db: {_reason(error)}") from error
+            raise DataDirectoryError(f"{path}: {_reason(error)}") from error
 
     async def append(self, index: int, block: bytes, keys: Sequence[str]) -> None:
         """Keep a block, with its keys, in one step."""
@@ -149,7 +149,7 @@ def _reason(error: Exception) -> str:
     if "lock" in text.lower():
         return f"the event store is in use by another process ({text})"
     return (
-        f"the event store cannot be opened ({text}); move it away and restart: "
+        f"the event store cannot be opened ({text}); move this directory away and restart: "
         "it is made again from the journal"
     )
 

@@ -1,0 +1,94 @@
+"""A group of bare replicas for tests: each notes what it applies."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from raftalloc.raft.local import LocalNetwork
+from raftalloc.raft.replica import Replica
+from raftalloc.raft.timing import Timing
+from raftalloc.system import SystemClock, SystemNet, SystemRng
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from pathlib import Path
+
+    from raftalloc.ports import Net
+
+CLOCK = SystemClock()
+QUICK = Timing(heartbeat_ms=20, election_min_ms=150, election_max_ms=300, fallback_ms=300)
+
+
+class Group:
+    """Replicas a, b, c ... over one network; `applied[id]` is what each was given, in order."""
+
+    def __init__(self, directory: Path, size: int, ports: list[int] | None = None) -> None:
+        self.directory = directory
+        self.ids = [chr(ord("a") + number) for number in range(size)]
+        self.net: Net = SystemNet() if ports else LocalNetwork(CLOCK)
+        self.peers = {
+            replica_id: ("127.0.0.1", ports[number] if ports else 0)
+            for number, replica_id in enumerate(self.ids)
+        }
+        self.applied: dict[str, list[tuple[int, bytes]]] = {name: [] for name in self.ids}
+        self.heard: dict[str, list[int]] = {name: [] for name in self.ids}
+        self.fatal: list[tuple[str, BaseException]] = []
+        self.replicas: dict[str, Replica] = {}
+        self.on_apply: Callable[[str, int, bytes], None] = lambda replica_id, index, entry: None
+
+    @property
+    def network(self) -> LocalNetwork:
+        assert isinstance(self.net, LocalNetwork)
+        return self.net
+
+    def make(self, replica_id: str, timing: Timing = QUICK) -> Replica:
+        directory = self.directory / replica_id
+        directory.mkdir(parents=True, exist_ok=True)
+
+        def apply(index: int, entry: bytes) -> object:
+            self.on_apply(replica_id, index, entry)
+            self.applied[replica_id].append((index, entry))
+            return (replica_id, index)
+
+        return Replica(
+            replica_id=replica_id,
+            peers=self.peers,
+            directory=str(directory),
+            clock=CLOCK,
+            net=self.net,
+            rng=SystemRng(),
+            apply=apply,
+            on_fatal=lambda error: self.fatal.append((replica_id, error)),
+            stamp=lambda: 4711,
+            hear=self.heard[replica_id].append,
+            timing=timing,
+        )
+
+    async def start(self, *replica_ids: str) -> None:
+        for replica_id in replica_ids or self.ids:
+            self.applied[replica_id].clear()
+            self.replicas[replica_id] = self.make(replica_id)
+            await self.replicas[replica_id].start()
+
+    async def stop(self, *replica_ids: str) -> None:
+        for replica_id in replica_ids or list(self.replicas):
+            await self.replicas.pop(replica_id).stop()
+
+    async def leader(self, among: Iterable[str] = ()) -> Replica:
+        names = list(among) or list(self.replicas)
+        while True:
+            leaders = [self.replicas[name] for name in names if self.replicas[name].is_leader]
+            if leaders:
+                return max(leaders, key=lambda replica: replica.term)
+            await CLOCK.sleep(0.005)
+
+    async def agree(self, among: Iterable[str] = ()) -> list[tuple[int, bytes]]:
+        """Wait until all have applied the same; answers it."""
+        names = list(among) or list(self.replicas)
+        while True:
+            indices = {self.replicas[name].applied_index for name in names}
+            if len(indices) == 1 and len({len(self.applied[name]) for name in names}) == 1:
+                logs = [self.applied[name] for name in names]
+                assert all(log == logs[0] for log in logs)
+                return logs[0]
+            await CLOCK.sleep(0.005)

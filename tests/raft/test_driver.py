@@ -1,0 +1,123 @@
+"""When Raft ticks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from raftalloc.raft.driver import STALL_SECONDS, Driver
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Timer:
+    def __init__(self) -> None:
+        self.cancelled = False
+
+    def cancel(self) -> None:
+        self.cancelled = True
+
+
+class Clock:
+    """Time that a test moves; call_soon is kept in `soon`, as a loop's next turn."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+        self.soon: list[Callable[[], None]] = []
+        self.later: list[tuple[float, Callable[[], None], Timer]] = []
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def wall_ms(self) -> int:
+        return 0
+
+    async def sleep(self, seconds: float) -> None:
+        raise AssertionError("a driver does not sleep")
+
+    def call_later(self, seconds: float, callback: Callable[[], None]) -> Timer:
+        timer = Timer()
+        self.later.append((seconds, callback, timer))
+        return timer
+
+    def call_soon(self, callback: Callable[[], None]) -> Timer:
+        self.soon.append(callback)
+        return Timer()
+
+    def turn(self) -> None:
+        due, self.soon = self.soon, []
+        for callback in due:
+            callback()
+
+
+def driver_of(
+    clock: Clock, ticks: list[float], *, again: bool = False, alone: bool = False
+) -> Driver:
+    def tick() -> bool:
+        ticks.append(clock.now)
+        return again and len(ticks) < 3
+
+    def fail(error: Exception) -> None:
+        raise error
+
+    return Driver(clock, alone=alone, tick=tick, on_error=fail)
+
+
+def test_kicks_of_one_turn_are_one_tick():
+    clock, ticks = Clock(), []
+    driver = driver_of(clock, ticks)
+    driver.start()
+    driver.kick()
+    driver.kick()
+    clock.turn()
+    assert len(ticks) == 1
+
+
+def test_a_tick_that_has_more_to_do_is_followed_by_another():
+    clock, ticks = Clock(), []
+    driver = driver_of(clock, ticks, again=True)
+    driver.start()
+    for _ in range(5):
+        clock.turn()
+    assert len(ticks) == 3
+
+
+def test_after_a_stall_the_sockets_are_heard_before_anyone_is_judged():
+    clock, ticks = Clock(), []
+    driver = driver_of(clock, ticks)
+    driver.start()
+    clock.turn()
+    clock.now += STALL_SECONDS * 2
+    driver.kick()
+    clock.turn()
+    assert len(ticks) == 1, "the tick is put off by one turn"
+    clock.turn()
+    assert len(ticks) == 2
+
+
+def test_a_lone_replica_has_nobody_to_hear():
+    clock, ticks = Clock(), []
+    driver = driver_of(clock, ticks, alone=True)
+    driver.start()
+    clock.turn()
+    clock.now += STALL_SECONDS * 2
+    driver.kick()
+    clock.turn()
+    assert len(ticks) == 2
+
+
+def test_what_a_tick_raises_is_told_once_and_ends_the_ticking():
+    clock, errors, ticks = Clock(), [], []
+
+    def tick() -> bool:
+        ticks.append(1)
+        raise ValueError("a bug")
+
+    driver = Driver(clock, alone=False, tick=tick, on_error=errors.append)
+    driver.start()
+    clock.turn()
+    driver.kick()
+    clock.turn()
+    assert len(ticks) == 1
+    assert [str(error) for error in errors] == ["a bug"]
+    assert clock.later[-1][2].cancelled
