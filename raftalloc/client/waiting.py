@@ -72,10 +72,12 @@ class Asking:
     ) -> Decision:
         """What came of a queued request by the end of its wait."""
         began = loop_time()
-        with contextlib.suppress(TimeoutError):
+        withdrawn = 0
+        try:
             async with asyncio.timeout(request.wait_ms / 1000):
-                await self._watch(request.agent_id, queued, response.index)
-        withdrawn = await self._withdraw(queued.request_id, request.agent_id)
+                await self._watch(request.agent_id, queued, response)
+        except TimeoutError:
+            withdrawn = await self._withdraw(queued.request_id, request.agent_id)
         allocations = await self._live_members(queued.request_id, request.agent_id)
         waited = loop_time() - began
         if len(allocations) >= max(request.count, 1):
@@ -84,22 +86,30 @@ class Asking:
         refusal = refusal or _not_granted(queued, waited, len(allocations), max(request.count, 1))
         return Decision(allocations, refusal, waited, withdrawn or response.index)
 
-    async def _watch(self, agent_id: str, queued: allocator_pb2.Queued, index: int) -> None:
+    async def _watch(
+        self,
+        agent_id: str,
+        queued: allocator_pb2.Queued,
+        response: allocator_pb2.AllocateResponse,
+    ) -> None:
         """Return when nothing of the request waits any more."""
         wanted = events_pb2.EventFilter(types=[GRANTED, WITHDRAWN], agent_id=agent_id)
-        request = events_pb2.WatchRequest(from_index=index, filter=wanted)
-        waiting = queued.waiting_count
-        while waiting > 0:
+        request = events_pb2.WatchRequest(from_index=response.index, filter=wanted)
+        started = {allocation.id for allocation in response.granted.allocations}
+        all_started = len(started) + queued.waiting_count
+        while True:
             try:
                 async with contextlib.aclosing(self._client.events.watch(request)) as stream:
-                    async for response in stream:
-                        for event in response.events:
-                            # What started with the answer is in the entry of the answer.
-                            if event.index > index and _is_about(event, queued.request_id):
-                                waiting = 0 if event.type == WITHDRAWN else waiting - 1
-                        request.from_index = max(request.from_index, response.index + 1)
-                        if waiting <= 0:
+                    async for told in stream:
+                        for event in told.events:
+                            if not _is_about(event, queued.request_id):
+                                continue
+                            if event.type == WITHDRAWN:
+                                return
+                            started.add(event.subject)
+                        if len(started) >= all_started:
                             return
+                        request.from_index = max(request.from_index, told.index + 1)
             except Compacted as error:
                 request.from_index = max(error.lowest_index, request.from_index + 1)
             except (Unavailable, OutcomeUnknown) as error:
