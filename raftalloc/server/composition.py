@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from raftalloc.core import commands, views
 from raftalloc.core.events import NODE_STATE_NAMES
-from raftalloc.errors import RaftallocError
+from raftalloc.errors import RaftallocError, ReplicaFailed
 from raftalloc.server.backend import Backend
 from raftalloc.server.forward import Forwarder
 from raftalloc.server.interceptors import Gate
@@ -32,10 +32,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from raftalloc.config import Config
+    from raftalloc.ports import Clock
     from raftalloc.server.parts import Parts, Ports
 
 APPLY_LAG_MAX: Final = 1_000
 """Entries that may be committed and not applied yet while the replica still calls itself ready."""
+LEAD_POLL_SECONDS: Final = 0.002
 _POLICIES: Final = {name: policy for policy, name in commands.POLICY_NAMES.items()}
 log = get_logger(__name__)
 
@@ -51,8 +53,11 @@ def installed_version() -> str:
 class RunningReplica:
     """One replica at work. Made by `open_replica`."""
 
-    def __init__(self, replica_id: str, parts: Parts, backend: Backend, metrics: Metrics) -> None:
+    def __init__(
+        self, replica_id: str, parts: Parts, backend: Backend, metrics: Metrics, clock: Clock
+    ) -> None:
         """Nothing is opened here."""
+        self._clock = clock
         self.replica_id = replica_id
         self.backend = backend
         self.metrics = metrics
@@ -78,6 +83,13 @@ class RunningReplica:
         if lag > APPLY_LAG_MAX:
             return f"{lag} entries are still to be applied"
         return ""
+
+    async def led(self) -> None:
+        """Wait until this replica leads and takes commands: alone, that is a matter of milliseconds."""
+        while not self._ticker.has_lead:
+            if self.failure is not None:
+                raise ReplicaFailed(self.health()) from self.failure
+            await self._clock.sleep(LEAD_POLL_SECONDS)
 
     def sample(self) -> Sample:
         """How it is now, for the metrics. O(nodes x kinds)."""
@@ -158,7 +170,7 @@ async def open_replica(
     async with AsyncExitStack() as opening:
         parts = await Opener(config, replica_id, ports, metrics, failed, opening).open(directory)
         backend = _backend(config, ports, parts, metrics, opening)
-        replica = RunningReplica(replica_id, parts, backend, metrics)
+        replica = RunningReplica(replica_id, parts, backend, metrics, ports.clock)
         replica.failure = failures[0] if failures else None
         metrics.observe(replica.sample)
         replica.keep(opening.pop_all())

@@ -72,6 +72,11 @@ async def open_embedded(data_dir: str | Path, *, clock: Clock | None = None) -> 
         directory=config.storage.data_dir,
         on_fatal=_stopped,
     )
+    try:
+        await replica.led()
+    except BaseException:
+        await replica.close()
+        raise
     return EmbeddedReplica(replica)
 
 
