@@ -209,6 +209,11 @@ def test_links_lead_somewhere(path):
     assert broken == []
 
 
+def test_every_page_can_be_found_from_the_readme():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert [path.name for path in DOCS.glob("*.md") if f"](docs/{path.name})" not in readme] == []
+
+
 def test_the_changelog_knows_the_version():
     version = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"][
         "version"
