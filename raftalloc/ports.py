@@ -193,3 +193,13 @@ class EventStore(Protocol):
 
     async def close(self) -> None:
         """Sync and let go."""
+
+
+class PrunableStore(EventStore, Protocol):
+    """An event store that can forget its oldest blocks."""
+
+    async def size(self) -> int:
+        """Bytes of blocks and keys, about."""
+
+    async def prune(self, below_index: int) -> int:
+        """Forget blocks below an index, and their keys; answers how many, at most so many that it is quick. 0: done."""

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from raftalloc.core.events import Happened
     from raftalloc.core.records import Allocation, Outcome
     from raftalloc.ports import EventStore
+    from raftalloc.service.retention import Retention
 
 logger = get_logger(__name__)
 
@@ -82,8 +83,9 @@ class Engine:
         cluster_id: str,
         snapshot_entries: int,
         on_fatal: Callable[[BaseException], None],
+        retention: Retention | None = None,
     ) -> None:
-        """`on_fatal` hears of a store that failed: the replica must stop."""
+        """`on_fatal` hears of a store that failed: the replica must stop. Without `retention` events stay for ever."""
         assert snapshot_entries > 0
         self.state = State.genesis()
         self.chain: bytes = codec.CHAIN_START
@@ -98,6 +100,7 @@ class Engine:
         self._snapshot_entries = snapshot_entries
         self._snapshot_due_index = snapshot_entries
         self._on_fatal = on_fatal
+        self._retention = retention
         self._unconfirmed: dict[int, bytes] = {}
         self._queue: deque[_Block | _Snapshot] = deque()
         self._queue_bytes = 0
@@ -261,6 +264,8 @@ class Engine:
         self.snapshot_index = item.index
         if not item.written.done():
             item.written.set_result(written)
+        if self._retention is not None:
+            await self._retention.forget(self.state.now_ms)
         logger.info("snapshot written", index=item.index, path=written[0], bytes=written[1])
 
     def _made_progress(self) -> None:

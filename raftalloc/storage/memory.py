@@ -44,6 +44,24 @@ class MemoryStore:
         """Lowest and highest index kept; (0, 0) when empty."""
         return (self._indices[0], self._indices[-1]) if self._indices else (0, 0)
 
+    async def size(self) -> int:
+        """Bytes of the blocks."""
+        return sum(len(block) for block in self._blocks.values())
+
+    async def prune(self, below_index: int) -> int:
+        """Forget blocks below an index."""
+        count = bisect_left(self._indices, below_index)
+        gone, self._indices = self._indices[:count], self._indices[count:]
+        for index in gone:
+            del self._blocks[index]
+        for key, indices in list(self._keys.items()):
+            kept = indices[bisect_left(indices, below_index) :]
+            if kept:
+                self._keys[key] = kept
+            else:
+                del self._keys[key]
+        return count
+
     async def save_snapshot(self, index: int, state: bytes, manifest: bytes) -> tuple[str, int]:
         """Keep a snapshot. Answers a name for it, and its bytes."""
         self._snapshots[index] = (state, manifest)

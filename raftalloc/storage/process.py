@@ -37,6 +37,8 @@ _METHODS: Final = (
     "read",
     "find",
     "bounds",
+    "size",
+    "prune",
     "save_snapshot",
     "load_snapshot",
     "snapshots",
@@ -105,6 +107,14 @@ class ProcessStore:
         """Lowest and highest index kept; (0, 0) when empty."""
         lowest, highest = await self._ask("bounds")
         return lowest, highest
+
+    async def size(self) -> int:
+        """Bytes of blocks and keys, about."""
+        return int(await self._ask("size"))
+
+    async def prune(self, below_index: int) -> int:
+        """Forget some blocks below an index; answers how many."""
+        return int(await self._ask("prune", below_index))
 
     async def save_snapshot(self, index: int, state: bytes, manifest: bytes) -> tuple[str, int]:
         """Write a snapshot; answers its path and bytes."""

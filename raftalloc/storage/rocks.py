@@ -1,6 +1,6 @@
 """The event store on RocksDB: the one door to rocksdict.
 
-    b + index                    a block (index: 8 bytes, big-endian)
+    b + index                    a block behind its keys (index: 8 bytes, big-endian)
     k + key + 0x00 + index       the block at `index` is found under `key`
 
 A block and its keys are written in one batch. Writes go to RocksDB's log without a sync: what a power cut takes from
@@ -35,11 +35,13 @@ if TYPE_CHECKING:
 
 READ_BYTES_MAX: Final = 16 << 20
 """A page of blocks ends once it holds this much, whatever the limit."""
+PRUNE_BLOCKS_MAX: Final = 1000
 _WRITE_BUFFER_BYTES: Final = 16 << 20
 _BLOCK: Final = b"b"
 _KEY: Final = b"k"
 _INDEX: Final = struct.Struct(">Q")
 _INDEX_MAX: Final = (1 << 64) - 1
+_KEYS_LENGTH: Final = struct.Struct(">I")
 
 
 class RocksStore:
@@ -60,7 +62,7 @@ class RocksStore:
         """Keep a block, with its keys, in one step."""
         batch = WriteBatch(raw_mode=True)
         number = _INDEX.pack(index)
-        batch.put(_BLOCK + number, block)
+        batch.put(_BLOCK + number, _with_keys(block, keys))
         for key in keys:
             batch.put(_prefix(key) + number, b"")
         self._open_db().write(batch)
@@ -70,7 +72,7 @@ class RocksStore:
         found: list[tuple[int, bytes]] = []
         size = 0
         for key, value in _scan(self._open_db(), _BLOCK + _INDEX.pack(from_index), _BLOCK):
-            found.append((_INDEX.unpack(key[1:])[0], value))
+            found.append((_INDEX.unpack(key[1:])[0], _split(value)[0]))
             size += len(value)
             if len(found) >= limit or size >= READ_BYTES_MAX:
                 break
@@ -84,9 +86,12 @@ class RocksStore:
         prefix = _prefix(key)
         found: list[tuple[int, bytes]] = []
         for name, _ in _scan_back(db, prefix + _INDEX.pack(before_index - 1), prefix):
-            block = db.get(_BLOCK + name[-_INDEX.size :])
-            if block is not None:
-                found.append((_INDEX.unpack(name[-_INDEX.size :])[0], block))
+            value = db.get(_BLOCK + name[-_INDEX.size :])
+            if value is None:
+                raise DataDirectoryError(
+                    f"the event store is damaged: no block for the key {name!r}"
+                )
+            found.append((_INDEX.unpack(name[-_INDEX.size :])[0], _split(value)[0]))
             if len(found) >= limit:
                 break
         return found
@@ -99,6 +104,29 @@ class RocksStore:
         if first is None or last is None:
             return (0, 0)
         return _INDEX.unpack(first[0][1:])[0], _INDEX.unpack(last[0][1:])[0]
+
+    async def size(self) -> int:
+        """Bytes of the data files and of what is still in memory."""
+        db = self._open_db()
+        names = ("rocksdb.live-sst-files-size", "rocksdb.cur-size-all-mem-tables")
+        return sum(db.property_int_value(name) or 0 for name in names)
+
+    async def prune(self, below_index: int) -> int:
+        """Forget up to PRUNE_BLOCKS_MAX blocks below an index, and their keys; answers how many."""
+        db = self._open_db()
+        batch = WriteBatch(raw_mode=True)
+        count = 0
+        for name, value in _scan(db, _BLOCK, _BLOCK):
+            number = name[1:]
+            if _INDEX.unpack(number)[0] >= below_index or count == PRUNE_BLOCKS_MAX:
+                break
+            for key in _split(value)[1]:
+                batch.delete(_prefix(key) + number)
+            batch.delete(name)
+            count += 1
+        if count:
+            db.write(batch)
+        return count
 
     async def save_snapshot(self, index: int, state: bytes, manifest: bytes) -> tuple[str, int]:
         """Sync, checkpoint, and write the snapshot's directory; its manifest last."""
@@ -162,6 +190,19 @@ def _prefix(key: str) -> bytes:
     """Ends in a zero byte, so that no key is the beginning of another."""
     assert "\0" not in key, f"a zero byte in the index key {key!r}"
     return _KEY + key.encode() + b"\0"
+
+
+def _with_keys(block: bytes, keys: Sequence[str]) -> bytes:
+    names = "\0".join(keys).encode()
+    return _KEYS_LENGTH.pack(len(names)) + names + block
+
+
+def _split(value: bytes) -> tuple[bytes, list[str]]:
+    """The block, and its keys."""
+    start = _KEYS_LENGTH.size
+    end = start + _KEYS_LENGTH.unpack(value[:start])[0]
+    names = value[start:end].decode()
+    return value[end:], names.split("\0") if names else []
 
 
 def _scan(db: Rdict, start: bytes, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:

@@ -64,7 +64,8 @@ def driver_of(
 
 
 def test_kicks_of_one_turn_are_one_tick():
-    clock, ticks = Clock(), []
+    clock = Clock()
+    ticks: list[float] = []
     driver = driver_of(clock, ticks)
     driver.start()
     driver.kick()
@@ -74,7 +75,8 @@ def test_kicks_of_one_turn_are_one_tick():
 
 
 def test_a_tick_that_has_more_to_do_is_followed_by_another():
-    clock, ticks = Clock(), []
+    clock = Clock()
+    ticks: list[float] = []
     driver = driver_of(clock, ticks, again=True)
     driver.start()
     for _ in range(5):
@@ -83,7 +85,8 @@ def test_a_tick_that_has_more_to_do_is_followed_by_another():
 
 
 def test_after_a_stall_the_sockets_are_heard_before_anyone_is_judged():
-    clock, ticks = Clock(), []
+    clock = Clock()
+    ticks: list[float] = []
     driver = driver_of(clock, ticks)
     driver.start()
     clock.turn()
@@ -96,7 +99,8 @@ def test_after_a_stall_the_sockets_are_heard_before_anyone_is_judged():
 
 
 def test_a_lone_replica_has_nobody_to_hear():
-    clock, ticks = Clock(), []
+    clock = Clock()
+    ticks: list[float] = []
     driver = driver_of(clock, ticks, alone=True)
     driver.start()
     clock.turn()
@@ -107,7 +111,9 @@ def test_a_lone_replica_has_nobody_to_hear():
 
 
 def test_what_a_tick_raises_is_told_once_and_ends_the_ticking():
-    clock, errors, ticks = Clock(), [], []
+    clock = Clock()
+    errors: list[Exception] = []
+    ticks: list[int] = []
 
     def tick() -> bool:
         ticks.append(1)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import pickle
 import socket
+import struct
+import zlib
 from typing import TYPE_CHECKING
 
 import pytest
@@ -74,12 +77,10 @@ def test_it_listens_on_the_loopback_interface_only(
 def test_a_stranger_is_sent_away_and_the_group_goes_on(
     tmp_path: Path, run: Run, free_ports: Callable[[int], list[int]]
 ):
-    from pysyncobj.tcp_connection import pickle, struct, zlib
-
     ports = free_ports(3)
 
     def frame(message: object) -> bytes:
-        data = zlib.compress(pickle.dumps(message), 3)
+        data: bytes = zlib.compress(pickle.dumps(message), 3)
         return struct.pack("i", len(data)) + data
 
     async def answer_to(message: object, port: int) -> bytes:

@@ -14,10 +14,12 @@ from raftalloc.service.submit import Submitter
 from raftalloc.storage.memory import MemoryStore
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from raftalloc.ports import EventStore
     from raftalloc.service.engine import Decided
+    from raftalloc.service.retention import Retention
+    from raftalloc.service.submit import Answer
 
 CLUSTER = "tests"
 ME = "r1"
@@ -37,7 +39,7 @@ class FakeClock:
     def __init__(self, wall_ms: int = 1_000_000) -> None:
         self.now = 0.0
         self.wall = wall_ms
-        self._due: list[tuple[float, Callable[[], None], FakeTimer]] = []
+        self._due: list[tuple[float, Callable[[], object], FakeTimer]] = []
 
     def monotonic(self) -> float:
         return self.now
@@ -47,12 +49,17 @@ class FakeClock:
 
     async def sleep(self, seconds: float) -> None:
         woken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.call_later(seconds, lambda: woken.done() or woken.set_result(None))
+
+        def wake() -> None:
+            if not woken.done():
+                woken.set_result(None)
+
+        self.call_later(seconds, wake)
         await woken
 
     def call_later(self, seconds: float, callback: Callable[[], object]) -> FakeTimer:
         timer = FakeTimer()
-        self._due.append((self.now + seconds, lambda: callback() and None, timer))
+        self._due.append((self.now + seconds, callback, timer))
         return timer
 
     def call_soon(self, callback: Callable[[], object]) -> FakeTimer:
@@ -136,6 +143,7 @@ class Replica:
         clock: FakeClock | None = None,
         snapshot_entries: int = 1_000_000,
         cluster_id: str = CLUSTER,
+        retention: Retention | None = None,
         **limits: int,
     ) -> None:
         self.store = store or MemoryStore()
@@ -148,6 +156,7 @@ class Replica:
             cluster_id=cluster_id,
             snapshot_entries=snapshot_entries,
             on_fatal=self.fatal.append,
+            retention=retention,
         )
         self.engine.subscribe(self.decided.append)
         self.cluster_clock = ClusterClock(self.clock)
@@ -165,12 +174,21 @@ class Replica:
         self.consensus.applied_index = max(2, self.engine.index)
         return self
 
-    async def submit(self, *commands: Command) -> object:
+    async def submit(self, *commands: Command) -> Answer:
         return await self.submitter.submit([Asked(command) for command in commands])
 
     async def close(self) -> None:
         await self.submitter.close()
         await self.engine.close()
+
+    def asked_agents(self, first: int = 0) -> list[str]:
+        """The agents of the Allocates of every entry from the `first` on."""
+        return [
+            one.command.agent_id
+            for item in self.decided[first:]
+            for one in item.asked
+            if isinstance(one.command, Allocate)
+        ]
 
     @property
     def commands(self) -> list[list[str]]:
@@ -209,7 +227,3 @@ def ask(
         wait_ms=wait_ms,
         count=count,
     )
-
-
-def names(happened: Sequence[object]) -> list[str]:
-    return [type(item).__name__ for item in happened]

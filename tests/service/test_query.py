@@ -9,7 +9,7 @@ import pytest
 from raftalloc.core.commands import Cancel, Release, Tick
 from raftalloc.core.records import Allocation, Waiting
 from raftalloc.errors import InvalidRequest
-from raftalloc.service.query import Past, Queries
+from raftalloc.service.query import HistoryRow, Past, Queries
 from tests.service.fakes import Replica, ask, node
 
 if TYPE_CHECKING:
@@ -22,8 +22,10 @@ async def opened() -> tuple[Replica, Queries]:
     return replica, Queries(engine=replica.engine, store=replica.store)
 
 
-async def granted(replica: Replica, *arguments: str, **options: int) -> Allocation:
-    answer = await replica.submit(ask(*arguments, **options))
+async def granted(
+    replica: Replica, agent_id: str, *, workflow_id: str = "w1", duration_ms: int = 0
+) -> Allocation:
+    answer = await replica.submit(ask(agent_id, workflow_id=workflow_id, duration_ms=duration_ms))
     return answer.granted[0][0]
 
 
@@ -92,7 +94,8 @@ def test_pages_of_history_add_up_and_know_ends_that_are_newer_than_they_are(run:
             ids.append(one.allocation_id)
             await release(replica, one)
         replica.engine.state.leases.ended.clear()  # as after many others have ended
-        rows, before = [], 0
+        rows: list[HistoryRow] = []
+        before = 0
         while True:
             page = await queries.history(agent_id="a", limit=limit, before=before)
             rows += page.rows

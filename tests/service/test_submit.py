@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from raftalloc.core.commands import Asked
+from raftalloc.core.commands import Asked, TakeLead
 from raftalloc.core.records import GRANTED, REJECTED
 from raftalloc.errors import (
     InvalidRequest,
@@ -99,7 +99,7 @@ def test_a_batch_ends_at_its_bytes(run: Run):
         replica.consensus.gate.set()
         await asyncio.gather(*tasks)
         assert all(len(entry) <= 3_000 for entry in replica.consensus.proposed)
-        agents = [one.command.agent_id for item in replica.decided[3:] for one in item.asked]
+        agents = replica.asked_agents(3)
         assert agents == [f"{number}" + "x" * 250 for number in range(40)]
         await replica.close()
 
@@ -121,7 +121,7 @@ def test_what_was_cancelled_before_its_entry_was_made_is_not_proposed(run: Run):
         replica.consensus.gate.set()
         await first
         await replica.submit(ask("last"))
-        agents = [one.command.agent_id for item in replica.decided[2:] for one in item.asked]
+        agents = replica.asked_agents(2)
         assert agents == ["first", "last"]
         await replica.close()
 
@@ -200,6 +200,7 @@ def test_a_leader_that_comes_back_takes_the_lead_again_with_the_gap(run: Run):
         await replica.submit(ask())
         took = replica.decided[2].asked[0].command
         assert replica.commands[2] == ["TakeLead"]
+        assert isinstance(took, TakeLead)
         assert took.gap_ms == 400
         assert replica.decided[2].at_ms == now_ms + 1_400
         await replica.close()

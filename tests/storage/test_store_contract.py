@@ -13,32 +13,33 @@ from raftalloc.storage.rocks import RocksStore
 from raftalloc.system import SystemDisk, SystemSpawn
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator
     from contextlib import AbstractAsyncContextManager
     from pathlib import Path
 
-    from raftalloc.ports import EventStore
+    from raftalloc.ports import PrunableStore
     from tests.conftest import Run
 
 
 class Opener(Protocol):
-    def __call__(self) -> AbstractAsyncContextManager[EventStore]:
+    def __call__(self) -> AbstractAsyncContextManager[PrunableStore]:
         """The store, as it was left when it was last closed."""
 
 
 @pytest.fixture(params=["memory", "rocks", "process"])
 def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Opener:
     memory = MemoryStore()
-    openers: dict[str, Callable[[], object]] = {
-        "memory": lambda: memory,
-        "rocks": lambda: RocksStore(SystemDisk(), str(tmp_path)),
-        "process": lambda: open_process_store(SystemSpawn(), str(tmp_path)),
-    }
+
+    async def made() -> PrunableStore:
+        if request.param == "memory":
+            return memory
+        if request.param == "rocks":
+            return RocksStore(SystemDisk(), str(tmp_path))
+        return await open_process_store(SystemSpawn(), str(tmp_path))
 
     @contextlib.asynccontextmanager
-    async def open_store() -> AsyncIterator[EventStore]:
-        made = openers[request.param]()
-        store = await made if request.param == "process" else made
+    async def open_store() -> AsyncIterator[PrunableStore]:
+        store = await made()
         try:
             yield store
         finally:
@@ -47,7 +48,7 @@ def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Opener:
     return open_store
 
 
-async def _fill(store: EventStore, indices: list[int]) -> None:
+async def _fill(store: PrunableStore, indices: list[int]) -> None:
     for index in indices:
         await store.append(index, b"block %d" % index, [f"agent/{index % 2}", "workflow/w"])
 
@@ -151,5 +152,23 @@ def test_large_blocks_and_snapshots_pass_whole(opened: Opener, run: Run):
             found = await store.load_snapshot()
             assert found is not None
             assert found[1] == block * 4
+
+    run(story())
+
+
+def test_pruned_blocks_are_gone_with_their_keys(opened: Opener, run: Run):
+    async def story() -> None:
+        async with opened() as store:
+            await _fill(store, list(range(1, 2501)))
+            size = await store.size()
+            assert size > 0
+            count = 0
+            while dropped := await store.prune(2000):
+                count += dropped
+            assert count == 1999
+            assert await store.bounds() == (2000, 2500)
+            found = await store.find("agent/1", 1 << 62, 5000)
+            assert [index for index, _ in found] == list(range(2499, 2000, -2))
+            assert await store.prune(2000) == 0
 
     run(story())
