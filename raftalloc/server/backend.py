@@ -5,11 +5,12 @@ gate (limits, deadline, logs, counts) -> route (here, or the leader) -> parse ->
 
 from __future__ import annotations
 
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Final
 
 from google.protobuf.message import DecodeError, Message
 
-from raftalloc.errors import InvalidRequest, NoLeader, NotLeader
+from raftalloc.errors import InvalidRequest, NoLeader, NotLeader, ReplicaFailed, Unavailable
 from raftalloc.server.rpc import HOP, READ, Call, Route, Rpc
 from raftalloc.server.status import LEADER
 from raftalloc.server.streams import ordered
@@ -41,6 +42,11 @@ class Backend:
         self._gate = gate
         self._leadership = leadership
         self._forwarder = forwarder
+        self._closing = False
+
+    def close(self) -> None:
+        """From here on streams that end do so because this replica goes down in peace."""
+        self._closing = True
 
     async def unary(self, rpc: Rpc, data: bytes, call: Call) -> bytes:
         """Answer bytes with bytes; unless this replica may answer, the leader does."""
@@ -55,7 +61,8 @@ class Backend:
     ) -> AsyncGenerator[Message, None]:
         """Answers to one request, as the servicer gives them."""
         message = request if isinstance(request, Message) else parse(rpc, request)
-        return self._gate.stream(rpc, call, rpc.handler(message, call))
+        call.trailing[LEADER] = self._leadership.leader_address
+        return self._gate.stream(rpc, call, self._in_peace(rpc.handler(message, call)))
 
     def duplex(self, requests: AsyncIterator[bytes], call: Call) -> AsyncGenerator[bytes, None]:
         """AllocateStream: each request is an Allocate of its own; the answers keep the order of the requests."""
@@ -89,6 +96,19 @@ class Backend:
         finally:
             call.trailing[LEADER] = self._leadership.leader_address
         return answer
+
+    async def _in_peace(
+        self, answers: AsyncGenerator[Message, None]
+    ) -> AsyncGenerator[Message, None]:
+        """A stream that this replica ends since it goes down may be taken up again at another."""
+        try:
+            async with aclosing(answers):
+                async for answer in answers:
+                    yield answer
+        except ReplicaFailed as error:
+            if not self._closing:
+                raise
+            raise Unavailable("this replica goes down; go on at another") from error
 
     def _is_ours(self, rpc: Rpc, call: Call) -> bool:
         if rpc.route is Route.LOCAL or self._leadership.has_lead:

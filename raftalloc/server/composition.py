@@ -131,6 +131,7 @@ class RunningReplica:
 
     def end_streams(self) -> None:
         """End every Events.Watch: they would go on for ever."""
+        self.backend.close()
         self._watches.close()
 
     def keep(self, opened: AsyncExitStack) -> None:

@@ -5,6 +5,7 @@ Requests are taken as bytes: a follower hands them on to the leader without look
 
 from __future__ import annotations
 
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Final
 
 import grpc
@@ -95,16 +96,19 @@ class GrpcServer:
         async def stream(data: bytes, context: _Context) -> AsyncIterator[bytes]:
             call = _call_of(context)
             try:
-                async for answer in self._backend.stream(rpc, data, call):
-                    yield answer.SerializeToString()
+                async with aclosing(self._backend.stream(rpc, data, call)) as answers:
+                    async for answer in answers:
+                        yield answer.SerializeToString()
             except Exception as error:  # noqa: BLE001 - as above
                 await _abort(context, call, error)
+            _set_trailing(context, call)
 
         async def duplex(requests: AsyncIterator[bytes], context: _Context) -> AsyncIterator[bytes]:
             call = _call_of(context)
             try:
-                async for answer in self._backend.duplex(requests, call):
-                    yield answer
+                async with aclosing(self._backend.duplex(requests, call)) as answers:
+                    async for answer in answers:
+                        yield answer
             except Exception as error:  # noqa: BLE001 - as above
                 await _abort(context, call, error)
             _set_trailing(context, call)

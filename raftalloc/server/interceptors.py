@@ -7,6 +7,7 @@ servicer does changes no state. (A bug in `apply` does: see raft/member.py.)
 from __future__ import annotations
 
 import asyncio
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from raftalloc.errors import InvalidRequest, Overloaded, RaftallocError
@@ -16,7 +17,7 @@ from raftalloc.server.status import PassedOn, code_of
 from raftalloc.telemetry.logs import bind_request, get_logger
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncGenerator, Awaitable, Callable
 
     from raftalloc.ports import Clock, Rng
     from raftalloc.server.rpc import Call, Rpc
@@ -62,14 +63,15 @@ class Gate:
             self._done(rpc, code, started)
 
     async def stream(
-        self, rpc: Rpc, call: Call, work: AsyncIterator[Answer]
+        self, rpc: Rpc, call: Call, work: AsyncGenerator[Answer, None]
     ) -> AsyncGenerator[Answer, None]:
         """Give on what `work` gives; it takes as long as it takes."""
         started = self._admit(call)
         code = "CANCELLED"
         try:
-            async for answer in work:
-                yield answer
+            async with aclosing(work):
+                async for answer in work:
+                    yield answer
             code = "OK"
         except Exception as error:
             code = self._failed(rpc, error)
