@@ -17,6 +17,7 @@ from typing import Final
 
 from raftalloc.analytics.tally import Tally
 from raftalloc.api.v1 import allocator_pb2, events_pb2
+from raftalloc.client.services import EventsService
 from raftalloc.core.events import (
     Ended,
     Event,
@@ -28,7 +29,6 @@ from raftalloc.core.events import (
     Withdrawn,
 )
 from raftalloc.core.quantities import Vector
-from raftalloc.replay.connection import Connection
 from raftalloc.replay.workload import Submission
 
 TYPES: Final = {
@@ -68,13 +68,13 @@ class Audit:
             case _:
                 self.tally.rejected[response.rejected.code] += submission.command.count
 
-    async def follow(self, connection: Connection, after_index: int) -> None:
+    async def follow(self, log: EventsService, after_index: int) -> None:
         """Read the log from there on, for ever."""
         self.index = after_index
         request = events_pb2.WatchRequest(
             from_index=after_index + 1, filter=events_pb2.EventFilter(types=list(TYPES))
         )
-        async with contextlib.aclosing(connection.events.watch(request)) as responses:
+        async with contextlib.aclosing(log.watch(request)) as responses:
             async for response in responses:
                 self.take(response)
 

@@ -1,6 +1,8 @@
-"""The client of a replayed group, which counts the attempts that met a fault.
+"""The client of a replayed group: it counts the attempts that met a fault, and reads the log aside.
 
-A replay is made to go on through faults; how many there were is part of what it reports.
+A replay is made to go on through faults; how many there were is part of what it reports. The log is
+followed on a replica that does not lead, where there is one: showing a million grants is work that
+would be taken from the deciding of them.
 """
 
 from __future__ import annotations
@@ -12,12 +14,7 @@ from google.protobuf.message import Message
 
 from raftalloc.client.calls import Caller, loop_time
 from raftalloc.client.routing import Router
-from raftalloc.client.services import (
-    AdminService,
-    AllocatorService,
-    EventsService,
-    FleetService,
-)
+from raftalloc.client.services import AllocatorService, EventsService, FleetService
 from raftalloc.client.transport import GrpcTransport, Transport
 from raftalloc.errors import OutcomeUnknown, Unavailable
 
@@ -39,18 +36,31 @@ class Connection:
         """`timeout`: seconds for a call over all its attempts. `connect` makes a transport."""
         self.faults = 0
         self._connect = connect
+        self._timeout = timeout
         self._router = Router(endpoints, self._counted, loop_time)
-        caller = Caller(self._router, timeout=timeout, attempt_timeout=ATTEMPT_TIMEOUT_S)
+        self._routers = [self._router]
+        caller = self._caller(self._router)
         self.allocator = AllocatorService(caller)
         self.fleet = FleetService(caller)
-        self.events = EventsService(caller)
-        self.admin = AdminService(caller)
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._router.close()
+        for router in self._routers:
+            await router.close()
+
+    def events_aside(self) -> EventsService:
+        """The event log, from a replica that does not lead; another where that one is lost."""
+        endpoints = sorted(
+            self._router.endpoints, key=lambda endpoint: endpoint == self._router.leader
+        )
+        router = Router(endpoints, self._counted, loop_time)
+        self._routers.append(router)
+        return EventsService(self._caller(router))
+
+    def _caller(self, router: Router) -> Caller:
+        return Caller(router, timeout=self._timeout, attempt_timeout=ATTEMPT_TIMEOUT_S)
 
     def _counted(self, address: str) -> Transport:
         return _CountedTransport(self._connect(address), self)

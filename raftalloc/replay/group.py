@@ -79,7 +79,9 @@ class GroupReplay:
             after_index = await self._head()
             async with _tasks() as tasks:
                 helpers = (
-                    tasks.create_task(self.audit.follow(self._connection, after_index)),
+                    tasks.create_task(
+                        self.audit.follow(self._connection.events_aside(), after_index)
+                    ),
                     tasks.create_task(self._show(progress)),
                 )
                 finished = await self._submit(stop)

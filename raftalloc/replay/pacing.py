@@ -17,10 +17,11 @@ from raftalloc.replay.workload import Submission, Workload
 
 COMMANDS_MAX: Final = 256
 """Requests of one call: a fraction of the window of an idempotency session."""
-MEMBERS_MAX: Final = 1_000
-"""Tasks of one request, and of one call: an answer names each grant, and stays below 1 MiB."""
-CALLS_MAX: Final = 8
-"""Calls under way."""
+MEMBERS_MAX: Final = 250
+"""Tasks of one request, and of one call. While an entry is applied a replica does nothing else:
+what it is given at once should not take it as long as an election."""
+CALLS_MAX: Final = 4
+"""Calls under way; the leader may make one entry of them."""
 LOOK_S: Final = 0.02
 """Between two looks at what is due: what comes within it may share a call."""
 
