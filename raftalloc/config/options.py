@@ -33,6 +33,8 @@ class Storage:
     data_dir: str = option("raftalloc-data")
     event_store: str = option("process", choices=("process", "inline"))
     snapshot_entries: int = option(10_000, low=1)
+    retention_days: int = option(7, low=0, high=36_500)
+    retention_gb: int = option(10, low=0, high=1 << 20)
 
 
 @dataclass(frozen=True, slots=True)

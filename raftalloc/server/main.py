@@ -16,7 +16,7 @@ import sys
 from typing import TYPE_CHECKING, Final
 
 from raftalloc.config import load_config
-from raftalloc.errors import ConfigError, DataDirectoryError
+from raftalloc.errors import ConfigError, DataDirectoryError, RaftallocError
 from raftalloc.server.composition import installed_version, open_replica
 from raftalloc.server.grpc_server import GrpcServer
 from raftalloc.server.http import HttpServer
@@ -65,6 +65,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _refuse(str(error), EXIT_CONFIG)
     except DataDirectoryError as error:
         return _refuse(str(error), EXIT_DIRECTORY)
+    except RaftallocError as error:
+        log.exception("replica could not start")
+        return _refuse(str(error), EXIT_SOFTWARE)
     return 0
 
 

@@ -9,7 +9,7 @@ from raftalloc.raft.replica import Replica
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from raftalloc.ports import Clock, EventStore
+    from raftalloc.ports import Clock, PrunableStore
     from raftalloc.telemetry.metrics import Metrics
 
 
@@ -29,7 +29,7 @@ class MeasuredReplica(Replica):
 class MeasuredStore:
     """An event store; each call goes on to `inner`."""
 
-    def __init__(self, inner: EventStore, clock: Clock, metrics: Metrics) -> None:
+    def __init__(self, inner: PrunableStore, clock: Clock, metrics: Metrics) -> None:
         """Counts what may take long: appending, syncing, snapshots."""
         self._inner = inner
         self._clock = clock
@@ -52,6 +52,14 @@ class MeasuredStore:
     async def bounds(self) -> tuple[int, int]:
         """See ports.EventStore."""
         return await self._inner.bounds()
+
+    async def size(self) -> int:
+        """See ports.PrunableStore."""
+        return await self._inner.size()
+
+    async def prune(self, below_index: int) -> int:
+        """See ports.PrunableStore."""
+        return await self._inner.prune(below_index)
 
     async def save_snapshot(self, index: int, state: bytes, manifest: bytes) -> tuple[str, int]:
         """See ports.EventStore."""

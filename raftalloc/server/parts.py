@@ -9,7 +9,7 @@ also where a later part fails to open.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from raftalloc.raft.timing import Timing
 from raftalloc.server.leadership import Leadership
@@ -17,6 +17,7 @@ from raftalloc.server.measured import MeasuredReplica, MeasuredStore
 from raftalloc.service.clock import ClusterClock
 from raftalloc.service.engine import Engine
 from raftalloc.service.query import Queries
+from raftalloc.service.retention import Retention
 from raftalloc.service.submit import Submitter
 from raftalloc.service.ticker import Ticker
 from raftalloc.service.watch import Watches
@@ -30,9 +31,12 @@ if TYPE_CHECKING:
     from contextlib import AsyncExitStack
 
     from raftalloc.config import Config
-    from raftalloc.ports import Clock, Disk, EventStore, Net, Rng, Spawn
+    from raftalloc.ports import Clock, Disk, EventStore, Net, PrunableStore, Rng, Spawn
     from raftalloc.storage.directory import DataDirectory
     from raftalloc.telemetry.metrics import Metrics
+
+
+DAY_MS: Final = 86_400_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,9 +117,9 @@ class Opener:
             ),
         )
 
-    async def _store(self, directory: DataDirectory) -> EventStore:
+    async def _store(self, directory: DataDirectory) -> PrunableStore:
         """Where the configuration wants it: in a process of its own, or here."""
-        inner: EventStore
+        inner: PrunableStore
         if self.config.storage.event_store == "process":
             inner = await open_process_store(self.ports.spawn, directory.events_path)
         else:
@@ -124,14 +128,20 @@ class Opener:
         self.opening.push_async_callback(store.close)
         return store
 
-    async def _engine(self, store: EventStore) -> Engine:
+    async def _engine(self, store: PrunableStore) -> Engine:
         """The state, as far as the store has it."""
+        storage = self.config.storage
         engine = Engine(
             store=store,
             replica_id=self.replica_id,
             cluster_id=self.config.cluster_id,
-            snapshot_entries=self.config.storage.snapshot_entries,
+            snapshot_entries=storage.snapshot_entries,
             on_fatal=self.failed,
+            retention=Retention(
+                store,
+                age_ms_max=storage.retention_days * DAY_MS,
+                bytes_max=storage.retention_gb << 30,
+            ),
         )
         self.opening.push_async_callback(engine.close)
         await engine.recover()
