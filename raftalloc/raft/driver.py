@@ -13,18 +13,22 @@ TICK_SECONDS: Final = 0.01
 TICK_SECONDS_ALONE: Final = 0.25
 """A lone replica ticks when something is proposed; besides, it has only its commit index to write down."""
 STALL_SECONDS: Final = 0.1
-"""Away for longer than this, we first hear what waits in the sockets, and only then judge who is silent."""
+"""Away for longer than this, we first hear what waits in the sockets, and then give others a moment too."""
 
 
 class Driver:
-    """Calls `tick` on the loop, never re-entered; `tick` answers whether it should be called again at once."""
+    """Calls `tick` on the loop, never re-entered.
+
+    Its argument says that this process was away, so that the silence it finds is not yet anyone's fault. It answers
+    whether it should be called again at once.
+    """
 
     def __init__(
         self,
         clock: Clock,
         *,
         alone: bool,
-        tick: Callable[[], bool],
+        tick: Callable[[bool], bool],
         on_error: Callable[[Exception], None],
     ) -> None:
         """`on_error` hears what `tick` raised; there are no ticks after that."""
@@ -68,21 +72,18 @@ class Driver:
         if not self._running:
             return
         now = self._clock.monotonic()
-        if self._was_away(now):
+        if not self._alone and not self._is_put_off and now - self._ticked_at > STALL_SECONDS:
             # One turn of the loop later, every socket that had something to say has said it.
             self._is_put_off = True
             self.kick()
             return
-        self._is_put_off = False
+        was_away, self._is_put_off = self._is_put_off, False
         self._ticked_at = now
         try:
-            again = self._tick()
+            again = self._tick(was_away)
         except Exception as error:  # noqa: BLE001 - the boundary of the event loop: Raft dies of it
             self.stop()
             self._on_error(error)
             return
         if again:
             self.kick()
-
-    def _was_away(self, now: float) -> bool:
-        return not self._alone and now - self._ticked_at > STALL_SECONDS and not self._is_put_off

@@ -55,6 +55,9 @@ class RaftLog(Protocol):
     def tick(self) -> None:
         """Let it do what is due."""
 
+    def forgive_silence(self) -> None:
+        """Whatever was not heard lately: it was this process that did not listen."""
+
     def stand_now(self) -> None:
         """Do not wait for a leader."""
 
@@ -226,11 +229,13 @@ class Member:
         """Last index that is applied, Raft's own entries included."""
         return 0 if self._log is None else self._log.applied_index
 
-    def _tick(self) -> bool:
-        """One tick of pysyncobj; whether the next is due at once."""
+    def _tick(self, was_away: bool) -> bool:
+        """One tick of Raft; whether the next is due at once."""
         log = self._log
         if log is None or self._failure is not None:
             return False
+        if was_away:
+            log.forgive_silence()
         log.tick()
         led, self._led = self._led, log.is_raft_leader
         if led and not self._led:

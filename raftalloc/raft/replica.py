@@ -45,7 +45,9 @@ SEND_BUFFER_BYTES_MAX: Final = 32 << 20
 """More than this unsent to one peer: the link is dropped, not memory."""
 IDLE_LINK_SECONDS: Final = 600.0
 """pysyncobj closes a link on which nothing came for so long, at the next send: the vote request of a failover."""
-CONNECT_RETRY_SECONDS: Final = 0.3
+CONNECT_RETRY_SECONDS: Final = 0.1
+GRACE_HEARTBEATS: Final = 4
+"""After a stall: so long a leader has to be heard, before silence counts."""
 _ALL_EVENTS: Final = POLL_EVENT_TYPE.READ | POLL_EVENT_TYPE.WRITE | POLL_EVENT_TYPE.ERROR
 _REGULAR: Final = 0
 
@@ -186,6 +188,16 @@ class _Log(SyncObj):
     def tick(self) -> None:
         """Let it do what is due, without waiting."""
         self.doTick(0)
+
+    def forgive_silence(self) -> None:
+        """Neither stand for election nor step back within the next GRACE_HEARTBEATS."""
+        now = pysyncobj.syncobj.monotonicTime()
+        grace = GRACE_HEARTBEATS * self.conf.appendEntriesPeriod
+        deadline = now + grace
+        self._SyncObj__raftElectionDeadline = max(self._SyncObj__raftElectionDeadline, deadline)
+        responses = self._SyncObj__lastResponseTime
+        for node, heard in responses.items():
+            responses[node] = max(heard, deadline - self.conf.leaderFallbackTimeout)
 
     def append(self, entry: bytes, callback: Callable[[object, Exception | None], None]) -> None:
         """Put an entry in line for the next tick."""

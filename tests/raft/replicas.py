@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from raftalloc.ports import Net
 
 CLOCK = SystemClock()
-QUICK = Timing(heartbeat_ms=20, election_min_ms=150, election_max_ms=300, fallback_ms=300)
+TIMING = Timing(heartbeat_ms=30, election_min_ms=300, election_max_ms=600, fallback_ms=600)
 
 
 class Group:
@@ -41,7 +41,7 @@ class Group:
         assert isinstance(self.net, LocalNetwork)
         return self.net
 
-    def make(self, replica_id: str, timing: Timing = QUICK) -> Replica:
+    def make(self, replica_id: str, timing: Timing = TIMING) -> Replica:
         directory = self.directory / replica_id
         directory.mkdir(parents=True, exist_ok=True)
 

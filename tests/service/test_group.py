@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from tests.conftest import Run
 
 CLOCK = SystemClock()
-QUICK = Timing(heartbeat_ms=20, election_min_ms=150, election_max_ms=300, fallback_ms=300)
+TIMING = Timing(heartbeat_ms=30, election_min_ms=300, election_max_ms=600, fallback_ms=600)
 
 
 class Member:
@@ -61,7 +61,7 @@ class Member:
             on_fatal=self.fatal.append,
             stamp=self.clock.now_ms,
             hear=self.clock.hear,
-            timing=QUICK,
+            timing=TIMING,
         )
         self.submitter = Submitter(
             engine=self.engine, consensus=self.raft, clock=self.clock, replica_id=replica_id
