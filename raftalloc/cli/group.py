@@ -167,7 +167,7 @@ class LocalGroup:
     async def kill(self, replica_id: str) -> None:
         """SIGKILL, and wait until it is gone."""
         self.signal(replica_id, signal.SIGKILL)
-        await self._wait_ended([replica_id], STOP_SECONDS)
+        await self.wait_ended(replica_id)
 
     async def stop(self, seconds: float = STOP_SECONDS) -> list[str]:
         """SIGTERM to all that run, SIGKILL to what is left after `seconds`. Answers the ones that had to be killed."""
@@ -175,7 +175,7 @@ class LocalGroup:
         running = self.running()
         for replica_id in running:
             self.signal(replica_id, signal.SIGTERM)
-        left = await self._wait_ended(running, seconds)
+        left = await self.wait_ended(*running, seconds=seconds) if running else []
         for replica_id in left:
             await self.kill(replica_id)
         (self.directory / "run.json").unlink(missing_ok=True)
@@ -246,6 +246,16 @@ class LocalGroup:
             if waiting:
                 await asyncio.sleep(_POLL_SECONDS)
 
+    async def wait_ended(self, *replica_ids: str, seconds: float = STOP_SECONDS) -> list[str]:
+        """Until those named, or all, have ended; the ones that still run when the time is over."""
+        loop = asyncio.get_running_loop()
+        give_up = loop.time() + seconds
+        left = [name for name in replica_ids or self.replica_ids if self.alive(name)]
+        while left and loop.time() < give_up:
+            await asyncio.sleep(_POLL_SECONDS)
+            left = [name for name in left if self.alive(name)]
+        return left
+
     def last_lines(self, replica_id: str) -> str:
         """The end of its log, for messages."""
         try:
@@ -261,15 +271,6 @@ class LocalGroup:
             return await self.status(replica_id, with_digest=with_digest, seconds=seconds)
         except RaftallocError as error:
             return error
-
-    async def _wait_ended(self, replica_ids: Iterable[str], seconds: float) -> list[str]:
-        loop = asyncio.get_running_loop()
-        give_up = loop.time() + seconds
-        left = [name for name in replica_ids if self.alive(name)]
-        while left and loop.time() < give_up:
-            await asyncio.sleep(_POLL_SECONDS)
-            left = [name for name in left if self.alive(name)]
-        return left
 
     def _check_started(self, *replica_ids: str) -> None:
         """Raise if a replica we started has ended by itself."""

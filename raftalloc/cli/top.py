@@ -16,7 +16,7 @@ from raftalloc.cli import output
 from raftalloc.cli.allocation import State, table_of
 from raftalloc.cli.connection import Connection, connected
 from raftalloc.cli.quota import quota_table
-from raftalloc.cli.status import Statuses, ask_all, health, replicas_table
+from raftalloc.cli.status import ASK_SECONDS, Statuses, ask_all, health, replicas_table
 from raftalloc.cli.usage import summary, usage_table
 from raftalloc.errors import RaftallocError, Unavailable
 
@@ -92,12 +92,13 @@ async def _live(client: Client, interval: float) -> None:
 async def _look(client: Client) -> View:
     """Ask for everything at the same time."""
     statuses = await ask_all(client)
+    everything = quotas_pb2.ListQuotasRequest(with_implicit=True)
     waiting = allocator_pb2.ListRequest(state=State.WAITING.message, page_size=WAITING_ROWS)
     try:
         usage, listed, quotas = await asyncio.gather(
-            client.usage.utilization(stale=True),
-            client.allocator.list(waiting, stale=True),
-            client.quotas.list_quotas(quotas_pb2.ListQuotasRequest(with_implicit=True), stale=True),
+            client.usage.utilization(stale=True, timeout=ASK_SECONDS),
+            client.allocator.list(waiting, stale=True, timeout=ASK_SECONDS),
+            client.quotas.list_quotas(everything, stale=True, timeout=ASK_SECONDS),
         )
     except RaftallocError as error:
         return View(statuses, problem=str(error))

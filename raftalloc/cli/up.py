@@ -104,6 +104,7 @@ def _group(directory: Path, config: Path | None, replicas: int, *, any_ports: bo
 
 async def _detached(group: LocalGroup, *, as_json: bool) -> None:
     started = group.start()
+    _say_started(started)
     try:
         leader = await _ready(group)
     except (RaftallocError, asyncio.CancelledError):
@@ -119,7 +120,7 @@ async def _detached(group: LocalGroup, *, as_json: bool) -> None:
 async def _foreground(group: LocalGroup, *, as_json: bool) -> None:
     with ending() as ended:
         async with group:
-            group.start()
+            _say_started(group.start())
             ready = asyncio.create_task(_ready(group))
             stop = asyncio.create_task(ended.wait())
             await asyncio.wait((ready, stop), return_when=asyncio.FIRST_COMPLETED)
@@ -131,6 +132,12 @@ async def _foreground(group: LocalGroup, *, as_json: bool) -> None:
             await asyncio.wait((ready, stop))
             if not as_json:
                 output.say("ending the replicas", error=True)
+
+
+def _say_started(replica_ids: list[str]) -> None:
+    """On stderr: the answer is still to come, and may be JSON."""
+    if replica_ids:
+        output.say("", note=f"starting {', '.join(replica_ids)} ...", error=True)
 
 
 async def _ready(group: LocalGroup) -> str:

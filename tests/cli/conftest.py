@@ -48,7 +48,7 @@ class FakeGroup:
         self, method: str, request: Any, response_type: type, *, timeout: float, metadata: Any = ()
     ) -> tuple[Any, dict[str, str]]:
         service, _, name = method.removeprefix("/raftalloc.api.v1.").partition("/")
-        self.asked.append((name, request))
+        self._note(name, request)
         found = self._answers.get(f"{service}/{name}") or self._answers[name]
         answer = found(request)
         if isinstance(answer, Exception):
@@ -58,7 +58,7 @@ class FakeGroup:
 
     async def streamed(self, method: str, request: Any) -> AsyncIterator[Any]:
         name = method.rpartition("/")[2]
-        self.asked.append((name, request))
+        self._note(name, request)
         for response in self._streams[name]:
             if isinstance(response, BaseException):
                 raise response
@@ -66,6 +66,10 @@ class FakeGroup:
 
     def stream_of(self, method: str, request: Any, *_: Any, **__: Any) -> AsyncIterator[Any]:
         return self.streamed(method, request)
+
+    def _note(self, name: str, request: Any) -> None:
+        """As it was then: the client goes on writing into a request that it repeats."""
+        self.asked.append((name, type(request).FromString(request.SerializeToString())))
 
     async def close(self) -> None:
         return None
@@ -82,7 +86,11 @@ def group(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FakeGroup:
         close = staticmethod(fake.close)
 
     transport: Any = Transport()
-    monkeypatch.setattr(connection, "open_client", lambda *_: Client(transport=transport))
+
+    def open_client(_: object, timeout: float) -> Client:
+        return Client(transport=transport, timeout=timeout)
+
+    monkeypatch.setattr(connection, "open_client", open_client)
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("RAFTALLOC_ENDPOINTS", raising=False)
     return fake

@@ -11,7 +11,7 @@ import pytest
 import typer
 
 from raftalloc import errors
-from raftalloc.api.v1 import allocator_pb2, usage_pb2
+from raftalloc.api.v1 import allocator_pb2, types_pb2, usage_pb2
 from raftalloc.cli import connection, output
 from raftalloc.cli.main import app
 from raftalloc.cli.output import EXIT_MEANINGS, Exit
@@ -131,9 +131,12 @@ def test_endpoints_come_from_the_option_the_environment_or_the_usual_ports(tmp_p
 def test_the_environment_names_endpoints(group, raftalloc, monkeypatch):
     seen = []
     opened = connection.open_client
-    monkeypatch.setattr(
-        connection, "open_client", lambda *given: (seen.append(given[0]), opened(*given))[1]
-    )
+
+    def noting(endpoints, timeout):
+        seen.append(endpoints)
+        return opened(endpoints, timeout)
+
+    monkeypatch.setattr(connection, "open_client", noting)
     group.answer("Utilization", usage_pb2.UtilizationResponse())
     monkeypatch.setenv("RAFTALLOC_ENDPOINTS", "127.0.0.1:9001,127.0.0.1:9002")
     assert raftalloc("usage").exit_code == Exit.OK
@@ -170,7 +173,7 @@ def test_completion_can_be_had(shell):
 def test_json_of_a_message_has_numbers_and_short_names():
     allocation = allocator_pb2.GetResponse()
     allocation.allocation.id = 1 << 60
-    allocation.allocation.state = 1
+    allocation.allocation.state = types_pb2.Allocation.STATE_LIVE
     allocation.allocation.resources["cpu"] = 4000
     plain = output.plain(allocation)["allocation"]
     assert isinstance(plain, dict)

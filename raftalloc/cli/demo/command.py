@@ -20,6 +20,7 @@ from raftalloc.cli.demo.stage import Plan, Scene, run
 from raftalloc.cli.group import DEFAULT_DIRECTORY, LocalGroup
 from raftalloc.cli.output import Exit
 from raftalloc.cli.up import ending
+from raftalloc.errors import InvalidRequest
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -93,6 +94,8 @@ def main() -> None:
 
 def perform(plan: Plan, parent: Path, *, report_to: str, keep: bool) -> None:
     """Run, report, and leave with the exit code."""
+    if report_to not in ("", STDOUT) and not Path(report_to).resolve().parent.is_dir():
+        raise InvalidRequest("json", f"{report_to} is in no directory", "make the directory first")
     parent.mkdir(parents=True, exist_ok=True)
     directory = Path(tempfile.mkdtemp(prefix="demo-", dir=parent))
     console = output.console(error=report_to == STDOUT)
@@ -105,13 +108,14 @@ def perform(plan: Plan, parent: Path, *, report_to: str, keep: bool) -> None:
         shutil.rmtree(directory)
         console.print("stopped; the replicas have been ended and their data removed")
         raise typer.Exit(int(Exit.INTERRUPTED))
+    kept = keep or not report.passed
     if report_to:
-        _write(report, report_to)
+        _write(_text(report, directory if kept else None), report_to)
     draw_report(report, console)
-    if report.passed and not keep:
-        shutil.rmtree(directory)
-    else:
+    if kept:
         console.print(f"the data of this run is kept in {directory}")
+    else:
+        shutil.rmtree(directory)
     if not report.passed:
         raise typer.Exit(int(Exit.NO))
 
@@ -148,18 +152,20 @@ async def _played(plan: Plan, directory: Path, console: Console) -> Report | Non
 
 def _keep(report: Report, scene: Scene, directory: Path) -> None:
     """Beside the data of a run that failed: its report, and what the callers were told."""
-    (directory / "report.json").write_text(_text(report), encoding="utf-8")
+    (directory / "report.json").write_text(_text(report, directory), encoding="utf-8")
     told = asdict(scene.told)
     told["released"] = sorted(scene.told.released)
     (directory / "told.json").write_text(json.dumps(told) + "\n", encoding="utf-8")
 
 
-def _write(report: Report, to: str) -> None:
+def _write(text: str, to: str) -> None:
     if to == STDOUT:
-        sys.stdout.write(_text(report))
+        sys.stdout.write(text)
     else:
-        Path(to).write_text(_text(report), encoding="utf-8")
+        Path(to).write_text(text, encoding="utf-8")
 
 
-def _text(report: Report) -> str:
-    return json.dumps(report.plain(), indent=2) + "\n"
+def _text(report: Report, kept: Path | None) -> str:
+    """kept: where the run's data is, if it is kept."""
+    record = {**report.plain(), "kept_in": str(kept) if kept else ""}
+    return json.dumps(record, indent=2) + "\n"
