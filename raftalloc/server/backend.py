@@ -78,8 +78,10 @@ class Backend:
         """Here where that is right, else one hop on."""
         if not self._is_ours(rpc, call):
             leader = self._leadership.leader_address
-            if not leader or leader == self._leadership.own_address:
+            if not leader:
                 raise NoLeader("no replica leads at the moment; try again")
+            if leader == self._leadership.own_address:
+                raise NoLeader("this replica is about to take the lead; try again")
             if HOP in call.metadata:
                 raise NotLeader(leader)
             self._gate.forwarded(rpc)

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from google.protobuf.message_factory import GetMessageClass
 
 from raftalloc.api.v1 import allocator_pb2, fleet_pb2
+from raftalloc.errors import Rejected
+from raftalloc.server.embedded import open_embedded
 from raftalloc.server.rpc import SERVICES
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import AsyncIterator, Mapping
+    from pathlib import Path
+
+    from google.protobuf.message import Message
 
     from raftalloc.client.transport import Transport
+    from raftalloc.server.embedded import LocalTransport
 
 PACKAGE = "raftalloc.api.v1"
 
@@ -56,3 +64,21 @@ def allocate_request(**fields: Any) -> allocator_pb2.AllocateRequest:
     """One core for agent a_1 of workflow w."""
     good = {"agent_id": "a_1", "workflow_id": "w", "resources": {"cpu": 1_000}}
     return allocator_pb2.AllocateRequest(**{**good, **fields})
+
+
+@asynccontextmanager
+async def opened(path: Path) -> AsyncIterator[LocalTransport]:
+    """An embedded replica's transport, on `path`/data."""
+    replica = await open_embedded(path / "data")
+    try:
+        yield replica.transport
+    finally:
+        await replica.close()
+
+
+async def rejected(transport: LocalTransport, name: str, request: Message) -> Rejected:
+    """The refusal with which this call is answered."""
+    with pytest.raises(Rejected) as caught:
+        await ask(transport, name, request)
+    assert caught.value.remedy
+    return caught.value

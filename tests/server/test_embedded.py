@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,9 +17,9 @@ from raftalloc.api.v1 import (
     types_pb2,
     usage_pb2,
 )
-from raftalloc.errors import DataDirectoryError, InvalidRequest, Rejected
+from raftalloc.errors import DataDirectoryError, InvalidRequest
 from raftalloc.server.embedded import EmbeddedReplica, open_embedded
-from tests.server.asking import allocate_request, ask, ask_all, register
+from tests.server.asking import allocate_request, ask, ask_all, opened, register, rejected
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -28,26 +27,9 @@ if TYPE_CHECKING:
 
     from google.protobuf.message import Message
 
-    from raftalloc.server.embedded import LocalTransport
     from tests.conftest import Run
 
 Allocation = types_pb2.Allocation
-
-
-@asynccontextmanager
-async def opened(path: Path) -> AsyncIterator[LocalTransport]:
-    replica = await open_embedded(path / "data")
-    try:
-        yield replica.transport
-    finally:
-        await replica.close()
-
-
-async def rejected(transport: LocalTransport, name: str, request: Message) -> Rejected:
-    with pytest.raises(Rejected) as caught:
-        await ask(transport, name, request)
-    assert caught.value.remedy
-    return caught.value
 
 
 def attempt(session: int, sequence: int) -> types_pb2.Idempotency:
@@ -421,83 +403,5 @@ def test_a_directory_is_used_once_at_a_time(tmp_path: Path, run: Run):
         replica: EmbeddedReplica = await open_embedded(tmp_path / "data")
         await replica.close()
         await replica.close()
-
-    run(scene())
-
-
-BAD = [
-    ("Allocator/Allocate", allocate_request(resources={"cpus": 1}), "resources.cpus"),
-    ("Allocator/Get", allocator_pb2.GetRequest(), "id"),
-    ("Allocator/Get", allocator_pb2.GetRequest(id=-1), "id"),
-    ("Allocator/List", allocator_pb2.ListRequest(page_size=1001), "page_size"),
-    ("Allocator/List", allocator_pb2.ListRequest(page_size=-1), "page_size"),
-    ("Allocator/List", allocator_pb2.ListRequest(state=Allocation.STATE_ENDED), "state"),
-    ("Allocator/List", allocator_pb2.ListRequest(node_id="\x00"), "node_id"),
-    ("Allocator/Explain", allocator_pb2.ExplainRequest(), "request_id"),
-    (
-        "Allocator/Explain",
-        allocator_pb2.ExplainRequest(request_id=1, request=allocate_request()),
-        "request_id",
-    ),
-    ("Allocator/OpenSession", allocator_pb2.OpenSessionRequest(key="k" * 257), "key"),
-    ("Fleet/Cordon", fleet_pb2.CordonRequest(), "node_id"),
-    ("Fleet/Uncordon", fleet_pb2.UncordonRequest(node_id="x" * 257), "node_id"),
-    ("Fleet/RemoveNode", fleet_pb2.RemoveNodeRequest(), "node_id"),
-    ("Fleet/Heartbeat", fleet_pb2.HeartbeatRequest(), "node_ids"),
-    ("Fleet/ListNodes", fleet_pb2.ListNodesRequest(page_after="\n"), "page_after"),
-    ("Quotas/GetQuotaUsage", quotas_pb2.GetQuotaUsageRequest(), "agent_type"),
-    ("Quotas/DeleteQuota", quotas_pb2.DeleteQuotaRequest(), "agent_type"),
-    ("Reservations/Get", reservations_pb2.GetReservationRequest(), "id"),
-    ("Reservations/Cancel", reservations_pb2.CancelReservationRequest(id=-4), "id"),
-    ("Events/History", events_pb2.HistoryRequest(), "agent_id"),
-    ("Events/History", events_pb2.HistoryRequest(agent_id="a", from_ms=-1), "from_ms"),
-    ("Events/Read", events_pb2.ReadRequest(from_index=-1), "from_index"),
-    (
-        "Events/Read",
-        events_pb2.ReadRequest(filter=events_pb2.EventFilter(types=["Grantd"])),
-        "filter.types",
-    ),
-]
-
-
-def test_bad_input_names_its_field_and_changes_nothing(tmp_path: Path, run: Run):
-    async def scene() -> None:
-        async with opened(tmp_path) as to:
-            before = await ask(to, "Admin/Status", admin_pb2.StatusRequest(with_digest=True))
-            for name, request, field in BAD:
-                with pytest.raises(InvalidRequest) as caught:
-                    await ask(to, name, request)
-                assert caught.value.field == field, name
-                assert caught.value.remedy, name
-            after = await ask(to, "Admin/Status", admin_pb2.StatusRequest(with_digest=True))
-            assert after.digest_index == before.digest_index
-            assert after.content_digest == before.content_digest
-
-    run(scene())
-
-
-def test_what_the_state_refuses_names_its_reason(tmp_path: Path, run: Run):
-    async def scene() -> None:
-        async with opened(tmp_path) as to:
-            await register(to)
-            held = (await ask(to, "Allocator/Allocate", allocate_request())).granted.allocations[0]
-            release = allocator_pb2.ReleaseRequest
-            token = held.fencing_token
-            for request, code in (
-                (release(allocation_id=999, fencing_token=1, agent_id="a_1"), "UNKNOWN_ALLOCATION"),
-                (
-                    release(allocation_id=held.id, fencing_token=token + 1, agent_id="a_1"),
-                    "STALE_TOKEN",
-                ),
-                (
-                    release(allocation_id=held.id, fencing_token=token, agent_id="b_1"),
-                    "WRONG_OWNER",
-                ),
-            ):
-                assert (await rejected(to, "Allocator/Release", request)).code == code
-            renew = allocator_pb2.RenewRequest(
-                allocation_id=held.id, fencing_token=token, agent_id="a_1"
-            )
-            assert (await rejected(to, "Allocator/Renew", renew)).code == "NO_LEASE"
 
     run(scene())
