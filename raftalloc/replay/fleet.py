@@ -19,7 +19,7 @@ from raftalloc.core.quantities import (
     scope_of,
 )
 from raftalloc.errors import InvalidRequest
-from raftalloc.replay.table import Row, read_rows
+from raftalloc.replay.table import Row, reading
 
 REQUIRED: Final = ("node_id", "cpu_milli", "memory_mib")
 OPTIONAL: Final = ("num_gpu", "gpu_model")
@@ -49,12 +49,13 @@ def read_fleet(given: str) -> list[NodeSpec]:
 def _from_file(path: str) -> list[NodeSpec]:
     nodes: list[NodeSpec] = []
     lines: dict[str, int] = {}
-    for row in read_rows(path, required=REQUIRED, optional=OPTIONAL):
-        spec = _node(row)
-        first = lines.setdefault(spec.node_id, row.line)
-        if first != row.line:
-            raise row.bad("node_id", f"{spec.node_id} is on line {first} too", "name each once")
-        nodes.append(spec)
+    with reading(path, required=REQUIRED, optional=OPTIONAL) as rows:
+        for row in rows:
+            spec = _node(row)
+            first = lines.setdefault(spec.node_id, row.line)
+            if first != row.line:
+                raise row.bad("node_id", f"{spec.node_id} is on line {first} too", "name each once")
+            nodes.append(spec)
     return nodes
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 
@@ -84,15 +85,20 @@ def _ceiling(value: Decimal) -> int:
     return whole + 1 if value > whole else whole
 
 
-def read_rows(path: str, *, required: Sequence[str], optional: Sequence[str]) -> Iterator[Row]:
-    """The rows of the file, as they are read. Columns that are in neither list are passed over.
+@contextmanager
+def reading(
+    path: str, *, required: Sequence[str], optional: Sequence[str]
+) -> Iterator[Iterator[Row]]:
+    """The rows of the file, as they are read; it is open while inside.
+
+    Columns that are in neither list are passed over.
 
     Raises InvalidRequest for a file that cannot be read, a header without a required column or with
     a column twice, and a row whose cells are not as many as the header's.
     """
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
-            yield from _rows(path, file, required, optional)
+            yield _rows(path, file, required, optional)
     except OSError as error:
         raise InvalidRequest(path, error.strerror or str(error), "check the path") from error
     except UnicodeDecodeError as error:

@@ -16,7 +16,7 @@ from raftalloc.core.quantities import (
     Vector,
 )
 from raftalloc.replay.priorities import priority_of
-from raftalloc.replay.table import Row, read_rows
+from raftalloc.replay.table import Row, reading
 
 REQUIRED: Final = ("job_id", "submit_time_s", "duration_s", "cpu_milli", "memory_mib")
 OPTIONAL: Final = (
@@ -59,8 +59,9 @@ class Task:
 
 def read_trace(path: str, *, limit: int | None = None) -> Iterator[Task]:
     """The tasks in the order of the file (of its first `limit` rows), as they are read."""
-    rows = read_rows(path, required=REQUIRED, optional=OPTIONAL)
-    return (_task(row) for row in islice(rows, limit))
+    with reading(path, required=REQUIRED, optional=OPTIONAL) as rows:
+        for row in islice(rows, limit):
+            yield _task(row)
 
 
 def _task(row: Row) -> Task:
