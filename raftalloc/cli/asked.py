@@ -89,7 +89,12 @@ class RequestOptions:
     ] = None
     reservation: Annotated[
         int,
-        typer.Option(metavar="ID", help="Draw from this reservation.", rich_help_panel=_PANEL),
+        typer.Option(
+            metavar="ID",
+            show_default=False,
+            help="Draw from this reservation.",
+            rich_help_panel=_PANEL,
+        ),
     ] = 0
 
 

@@ -199,7 +199,9 @@ def _words(event: events_pb2.Event) -> str:
     detail = json.loads(event.detail_json)
     amounts = detail.get("demand") or detail.get("capacity") or detail.get("limits") or {}
     words = [output.amounts(amounts)] if amounts else []
-    words += [str(detail[name]) for name in ("reason", "code", "state", "role") if detail.get(name)]
+    words += [
+        str(detail[name]) for name in ("reason", "code", "state", "replica_id") if detail.get(name)
+    ]
     return " ".join(words)
 
 

@@ -25,7 +25,7 @@ def explain(
     what: Annotated[
         list[str],
         typer.Argument(
-            metavar="REQUEST | KIND=AMOUNT...", help="A waiting request's id, or resources."
+            metavar="REQUEST | KIND=AMOUNT", help="A waiting request's id, or resources."
         ),
     ],
     options: RequestOptions,

@@ -80,7 +80,7 @@ def register(
     connection: Connection,
     node_id: NodeId,
     capacity: Annotated[
-        list[str] | None, typer.Argument(metavar="KIND=AMOUNT...", help="E.g. cpu=16 memory=64.")
+        list[str] | None, typer.Argument(metavar="KIND=AMOUNT", help="E.g. cpu=16 memory=64.")
     ] = None,
     device: Annotated[
         list[str] | None,
@@ -117,7 +117,7 @@ def register(
 @connected
 def heartbeat(
     connection: Connection,
-    node_ids: Annotated[list[str], typer.Argument(metavar="NODE...", help="Their names.")],
+    node_ids: Annotated[list[str], typer.Argument(metavar="NODE", help="Their names.")],
 ) -> None:
     """Say that nodes live. Exits with 1 if the group does not know one of them."""
     request = fleet_pb2.HeartbeatRequest(node_ids=node_ids)

@@ -52,7 +52,7 @@ def set_quota(
     limits: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="KIND=AMOUNT...",
+            metavar="KIND=AMOUNT",
             help="Every limit; a kind left out is not limited, 0 forbids it.",
         ),
     ] = None,

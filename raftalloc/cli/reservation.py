@@ -49,7 +49,7 @@ def create(
     connection: Connection,
     workflow: Annotated[str, typer.Argument(metavar="WORKFLOW", help="Whom it is for.")],
     resources: Annotated[
-        list[str], typer.Argument(metavar="KIND=AMOUNT...", help="E.g. cpu=8 memory=16 gpu=1.")
+        list[str], typer.Argument(metavar="KIND=AMOUNT", help="E.g. cpu=8 memory=16 gpu=1.")
     ],
     start: Annotated[
         str, typer.Option(metavar="TIME", help="2026-12-01T09:00:00Z, or +10m from now.")

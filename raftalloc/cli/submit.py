@@ -25,7 +25,7 @@ def submit(
     connection: Connection,
     resources: Annotated[
         list[str],
-        typer.Argument(metavar="KIND=AMOUNT...", help="E.g. cpu=4 memory=8 api_quota=1000."),
+        typer.Argument(metavar="KIND=AMOUNT", help="E.g. cpu=4 memory=8 api_quota=1000."),
     ],
     options: RequestOptions,
     follow: Annotated[

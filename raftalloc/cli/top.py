@@ -131,5 +131,5 @@ def _drawn(view: View, grants_per_s: float) -> RenderableType:
         parts += [Text("\nWaiting, first come", style="bold"), table_of(view.waiting.allocations)]
     if view.quotas is not None and view.quotas.quotas:
         busy = [quota for quota in view.quotas.quotas if quota.allocations_count]
-        parts += [Text(), quota_table(busy[:QUOTA_ROWS])]
+        parts += [Text(), quota_table(busy[:QUOTA_ROWS])] if busy else []
     return Group(*parts)

@@ -35,7 +35,7 @@ class Until(StrEnum):
 def watch(
     connection: Connection,
     ids: Annotated[
-        list[int], typer.Argument(metavar="ID...", min=1, help="Allocations or waiting requests.")
+        list[int], typer.Argument(metavar="ID", min=1, help="Allocations or waiting requests.")
     ],
     until: Annotated[Until, typer.Option(help="Stop when each of them is that.")] = Until.ENDED,
 ) -> None:
