@@ -207,7 +207,7 @@ def _servicers(config: Config, ports: Ports, parts: Parts) -> Mapping[str, objec
             queries=parts.queries,
             default_policy=_POLICIES[config.placement.policy],
         ),
-        "Usage": UsageServicer(engine=engine),
+        "Usage": UsageServicer(engine=engine, clock=parts.clock),
         "Reservations": ReservationsServicer(engine=engine, writer=writer),
         "Fleet": FleetServicer(
             engine=engine,

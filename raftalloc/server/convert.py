@@ -101,7 +101,9 @@ def keyed_origin(principal: str, field: str, key: str) -> commands.Origin:
     if len(key) > KEY_BYTES_MAX or len(key.encode()) > KEY_BYTES_MAX:
         problem = f"is {len(key)} characters long"
         raise InvalidRequest(field, problem, f"use at most {KEY_BYTES_MAX} bytes")
-    return commands.Origin(principal, key=blake2b(key.encode(), digest_size=16).hexdigest())
+    # A key is its principal's own: nobody is answered with what another asked. No principal holds a NUL.
+    named = f"{principal}\0{key}".encode()
+    return commands.Origin(principal, key=blake2b(named, digest_size=16).hexdigest())
 
 
 def allocate(request: allocator_pb2.AllocateRequest, default_policy: int) -> commands.Allocate:

@@ -69,6 +69,7 @@ class Parts:
     queries: Queries
     watches: Watches
     leadership: Leadership
+    clock: ClusterClock
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +116,7 @@ class Opener:
                 consensus=consensus,
                 ticker=ticker,
             ),
+            clock=cluster_clock,
         )
 
     async def _store(self, directory: DataDirectory) -> PrunableStore:

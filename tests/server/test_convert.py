@@ -252,6 +252,7 @@ def test_an_attempt_is_named_by_a_pair_a_key_or_nothing():
     keyed = convert.origin("p", attempt(key="once"))
     assert (len(keyed.key), keyed.session, keyed.sequence) == (32, 0, 0)
     assert keyed != convert.origin("p", attempt(key="twice"))
+    assert keyed.key != convert.origin("another", attempt(key="once")).key
 
 
 @pytest.mark.parametrize(

@@ -63,7 +63,7 @@ class QuotasServicer(object):
         """Sets the limits of one quota node. Its name is the `agent_type` whose requests it is charged with; a request is charged there
         and at every ancestor. `root` is the fleet; `default` is the parent of agent types that nobody set a quota for.
         A limit below what is used is taken: nothing more is granted until use has fallen.
-        Errors: FAILED_PRECONDITION (NO_SUCH_QUOTA for an unknown parent, QUOTA_CYCLE).
+        Errors: NOT_FOUND (UNKNOWN_QUOTA: the parent), FAILED_PRECONDITION (QUOTA_CYCLE).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

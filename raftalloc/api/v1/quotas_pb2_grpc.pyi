@@ -35,7 +35,7 @@ class QuotasStub:
     """Sets the limits of one quota node. Its name is the `agent_type` whose requests it is charged with; a request is charged there
     and at every ancestor. `root` is the fleet; `default` is the parent of agent types that nobody set a quota for.
     A limit below what is used is taken: nothing more is granted until use has fallen.
-    Errors: FAILED_PRECONDITION (NO_SUCH_QUOTA for an unknown parent, QUOTA_CYCLE).
+    Errors: NOT_FOUND (UNKNOWN_QUOTA: the parent), FAILED_PRECONDITION (QUOTA_CYCLE).
     """
     GetQuotaUsage: _grpc.UnaryUnaryMultiCallable[_quotas_pb2.GetQuotaUsageRequest, _quotas_pb2.GetQuotaUsageResponse]
     ListQuotas: _grpc.UnaryUnaryMultiCallable[_quotas_pb2.ListQuotasRequest, _quotas_pb2.ListQuotasResponse]
@@ -49,7 +49,7 @@ class QuotasAsyncStub(QuotasStub):
     """Sets the limits of one quota node. Its name is the `agent_type` whose requests it is charged with; a request is charged there
     and at every ancestor. `root` is the fleet; `default` is the parent of agent types that nobody set a quota for.
     A limit below what is used is taken: nothing more is granted until use has fallen.
-    Errors: FAILED_PRECONDITION (NO_SUCH_QUOTA for an unknown parent, QUOTA_CYCLE).
+    Errors: NOT_FOUND (UNKNOWN_QUOTA: the parent), FAILED_PRECONDITION (QUOTA_CYCLE).
     """
     GetQuotaUsage: _aio.UnaryUnaryMultiCallable[_quotas_pb2.GetQuotaUsageRequest, _quotas_pb2.GetQuotaUsageResponse]  # type: ignore[assignment]
     ListQuotas: _aio.UnaryUnaryMultiCallable[_quotas_pb2.ListQuotasRequest, _quotas_pb2.ListQuotasResponse]  # type: ignore[assignment]
@@ -66,7 +66,7 @@ class QuotasServicer(metaclass=_abc_1.ABCMeta):
         """Sets the limits of one quota node. Its name is the `agent_type` whose requests it is charged with; a request is charged there
         and at every ancestor. `root` is the fleet; `default` is the parent of agent types that nobody set a quota for.
         A limit below what is used is taken: nothing more is granted until use has fallen.
-        Errors: FAILED_PRECONDITION (NO_SUCH_QUOTA for an unknown parent, QUOTA_CYCLE).
+        Errors: NOT_FOUND (UNKNOWN_QUOTA: the parent), FAILED_PRECONDITION (QUOTA_CYCLE).
         """
 
     @_abc_1.abstractmethod

@@ -52,6 +52,7 @@ class UtilizationResponse(_message.Message):
     providers_total: _builtins.int
     index: _builtins.int
     at_ms: _builtins.int
+    """the group's clock when it was answered"""
     @_builtins.property
     def kinds(self) -> _containers.RepeatedCompositeFieldContainer[Global___KindUtilization]:
         """every kind with capacity, in order of registration"""
