@@ -4,7 +4,8 @@
 
 Both sides speak frames of msgpack over pipes: [number, method, arguments] there, [number, error, result] back, in
 order; error is empty, or the name of an exception and its text. The child first says [0, error, None] once the store is
-open, and ends when its input does. Appends are not waited for, but no more than BEHIND_BYTES_MAX of them are under way.
+open, and ends when its input does. Appends are not waited for, but no more than BEHIND_BYTES_MAX of them are under way;
+they are gathered for GATHER_SECONDS, since waking another process costs more than writing a block.
 """
 
 from __future__ import annotations
@@ -24,16 +25,18 @@ from raftalloc.system import SystemClock, SystemDisk, read_frame, write_frame
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from raftalloc.ports import Child, Spawn
+    from raftalloc.ports import Child, Clock, Spawn
 
 BEHIND_BYTES_MAX: Final = 16 << 20
 """Of appended blocks that the child has not taken: then `append` waits."""
 BEHIND_BLOCKS_MAX: Final = 4096
+GATHER_SECONDS: Final = 0.005
+GATHER_BYTES_MAX: Final = 256 << 10
 OPEN_SECONDS_MAX: Final = 10.0
 """A predecessor that is just ending still holds RocksDB's lock."""
 _OPEN_RETRY_SECONDS: Final = 0.1
 _METHODS: Final = (
-    "append",
+    "append_all",
     "read",
     "find",
     "bounds",
@@ -47,8 +50,13 @@ _METHODS: Final = (
 )
 
 
-async def open_process_store(spawn: Spawn, path: str) -> ProcessStore:
-    """Start the process and wait until the store below `path` (absolute) is open. Raises DataDirectoryError."""
+async def open_process_store(
+    spawn: Spawn, path: str, *, clock: Clock | None = None
+) -> ProcessStore:
+    """Start the process and wait until the store below `path` (absolute) is open. Raises DataDirectoryError.
+
+    `clock`: this machine's by default.
+    """
     child = await spawn.child("raftalloc.storage.process", [path])
     try:
         _, error, _ = msgpack.unpackb(await child.receive())
@@ -58,23 +66,30 @@ async def open_process_store(spawn: Spawn, path: str) -> ProcessStore:
     if error:
         await child.stop()
         raise _exception(error)
-    return ProcessStore(child)
+    return ProcessStore(child, clock or SystemClock())
 
 
 class ProcessStore:
     """A `ports.EventStore` that asks the store process."""
 
-    def __init__(self, child: Child) -> None:
+    def __init__(self, child: Child, clock: Clock) -> None:
         """Over a child whose store is open."""
         self._child = child
+        self._clock = clock
         self._numbers = 0
         self._calls: dict[int, asyncio.Future[Any]] = {}
-        self._behind: dict[int, int] = {}
+        self._gathered: list[tuple[int, bytes, list[str]]] = []
+        self._gathered_bytes = 0
+        self._has_gathered = asyncio.Event()
+        self._sending = asyncio.Lock()
+        self._behind: dict[int, tuple[int, int]] = {}
+        self._behind_blocks = 0
         self._behind_bytes = 0
         self._taken = asyncio.Event()
         self._failure: Exception | None = None
         self._closed = False
         self._reader = asyncio.create_task(self._read_answers(), name="event-store-answers")
+        self._gatherer = asyncio.create_task(self._send_gathered(), name="event-store-appends")
 
     @property
     def pid(self) -> int:
@@ -83,16 +98,18 @@ class ProcessStore:
 
     async def append(self, index: int, block: bytes, keys: Sequence[str]) -> None:
         """Hand a block over; waits while the child is behind. An earlier append's failure is raised here."""
-        while (
-            self._behind_bytes > BEHIND_BYTES_MAX or len(self._behind) >= BEHIND_BLOCKS_MAX
-        ) and self._failure is None:
+        while self._is_behind and self._failure is None:
             self._taken.clear()
             await self._taken.wait()
         self._raise_if_failed()
-        number = self._next_number()
-        self._behind[number] = len(block)
+        self._gathered.append((index, block, list(keys)))
+        self._gathered_bytes += len(block)
+        self._behind_blocks += 1
         self._behind_bytes += len(block)
-        await self._send(number, "append", (index, block, list(keys)))
+        self._has_gathered.set()
+        if self._gathered_bytes > GATHER_BYTES_MAX:
+            async with self._sending:
+                await self._flush()
 
     async def read(self, from_index: int, limit: int) -> list[tuple[int, bytes]]:
         """Up to `limit` blocks from `from_index` on, in order."""
@@ -143,6 +160,8 @@ class ProcessStore:
             if self._failure is None:
                 await self._ask("close")
         finally:
+            self._gatherer.cancel()
+            await asyncio.wait([self._gatherer])
             await self._child.stop()
             await self._reader
 
@@ -150,9 +169,37 @@ class ProcessStore:
         self._raise_if_failed()
         number = self._next_number()
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._calls[number] = future
-        await self._send(number, method, arguments)
+        async with self._sending:
+            await self._flush()
+            self._calls[number] = future
+            await self._send(number, method, arguments)
         return await future
+
+    @property
+    def _is_behind(self) -> bool:
+        return self._behind_bytes > BEHIND_BYTES_MAX or self._behind_blocks >= BEHIND_BLOCKS_MAX
+
+    async def _send_gathered(self) -> None:
+        """Send what was gathered, a moment after the first of it came."""
+        try:
+            while True:
+                await self._has_gathered.wait()
+                await self._clock.sleep(GATHER_SECONDS)
+                async with self._sending:
+                    await self._flush()
+        except ReplicaFailed:
+            return  # `_fail` has told everyone
+
+    async def _flush(self) -> None:
+        """Hand over what was gathered, in one frame. Needs `_sending`, so that nothing overtakes it."""
+        self._has_gathered.clear()
+        if not self._gathered:
+            return
+        blocks, size = self._gathered, self._gathered_bytes
+        self._gathered, self._gathered_bytes = [], 0
+        number = self._next_number()
+        self._behind[number] = (len(blocks), size)
+        await self._send(number, "append_all", (blocks,))
 
     async def _send(self, number: int, method: str, arguments: Sequence[object]) -> None:
         try:
@@ -173,7 +220,9 @@ class ProcessStore:
                 self._fail(ReplicaFailed(f"the store process {self.pid} has gone"))
                 return
             if number in self._behind:
-                self._behind_bytes -= self._behind.pop(number)
+                blocks, size = self._behind.pop(number)
+                self._behind_blocks -= blocks
+                self._behind_bytes -= size
                 self._taken.set()
                 if error:
                     self._fail(_exception(error))

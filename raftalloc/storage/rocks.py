@@ -60,11 +60,16 @@ class RocksStore:
 
     async def append(self, index: int, block: bytes, keys: Sequence[str]) -> None:
         """Keep a block, with its keys, in one step."""
+        await self.append_all([(index, block, keys)])
+
+    async def append_all(self, blocks: Sequence[tuple[int, bytes, Sequence[str]]]) -> None:
+        """Keep several (index, block, keys), in one step."""
         batch = WriteBatch(raw_mode=True)
-        number = _INDEX.pack(index)
-        batch.put(_BLOCK + number, _with_keys(block, keys))
-        for key in keys:
-            batch.put(_prefix(key) + number, b"")
+        for index, block, keys in blocks:
+            number = _INDEX.pack(index)
+            batch.put(_BLOCK + number, _with_keys(block, keys))
+            for key in keys:
+                batch.put(_prefix(key) + number, b"")
         self._open_db().write(batch)
 
     async def read(self, from_index: int, limit: int) -> list[tuple[int, bytes]]:
