@@ -8,7 +8,6 @@ so a bit for each member is all that has to be kept.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
@@ -36,6 +35,10 @@ TYPES: Final = {
     for kind in (Granted, Ended, Withdrawn, LeaderTook, NodeRegistered, NodeRemoved)
 }
 """The events that the tally has a use for."""
+PAGE_ENTRIES: Final = 8
+"""Entries read at once: some have thousands of events, and an answer has a size."""
+IDLE_S: Final = 0.2
+"""Between two looks at a log that has nothing new."""
 
 
 class Audit:
@@ -56,12 +59,10 @@ class Audit:
         """One request's outcome, as it was told to us."""
         match response.WhichOneof("outcome"):
             case "granted":
-                request_id = response.granted.queued.request_id
                 for allocation in response.granted.allocations:
-                    request_id = allocation.request_id
-                    self._told[request_id] = self._told.get(request_id, 0) | (
-                        1 << (allocation.id - request_id)
-                    )
+                    bit = 1 << (allocation.id - allocation.request_id)
+                    known = self._told.get(allocation.request_id, 0)
+                    self._told[allocation.request_id] = known | bit
                 self.acknowledged += len(response.granted.allocations)
             case "queued":
                 self._told.setdefault(response.queued.request_id, 0)
@@ -69,24 +70,27 @@ class Audit:
                 self.tally.rejected[response.rejected.code] += submission.command.count
 
     async def follow(self, log: EventsService, after_index: int) -> None:
-        """Read the log from there on, for ever."""
+        """Read the log from there on, page by page, for ever."""
         self.index = after_index
-        request = events_pb2.WatchRequest(
-            from_index=after_index + 1, filter=events_pb2.EventFilter(types=list(TYPES))
-        )
-        async with contextlib.aclosing(log.watch(request)) as responses:
-            async for response in responses:
-                self.take(response)
+        wanted = events_pb2.EventFilter(types=list(TYPES))
+        while True:
+            request = events_pb2.ReadRequest(
+                from_index=self.index + 1, page_size=PAGE_ENTRIES, filter=wanted
+            )
+            page = await log.read(request, stale=True)
+            self.take(page.events, page.next_index - 1)
+            if page.next_index > page.head_index:
+                await asyncio.sleep(IDLE_S)
 
-    def take(self, response: events_pb2.WatchResponse) -> None:
-        """Count some events, in order."""
-        for _, together in groupby(response.events, key=attrgetter("index")):
-            messages = list(together)
-            events = [event_of(message) for message in messages]
+    def take(self, messages: Sequence[events_pb2.Event], index: int) -> None:
+        """Count events, whole entries in order, the last of which is `index`."""
+        for _, together in groupby(messages, key=attrgetter("index")):
+            entry = list(together)
+            events = [event_of(message) for message in entry]
             ours = [event for event in events if self._is_ours(event)]
             self._log(ours)
-            self.tally.add(messages[0].at_ms, [Happened(event, -1) for event in ours])
-        self.index = max(self.index, response.index)
+            self.tally.add(entry[0].at_ms, [Happened(event, -1) for event in ours])
+        self.index = max(self.index, index)  # this replica may be behind the last
         self._moved.set()
 
     async def reach(self, index: int) -> None:

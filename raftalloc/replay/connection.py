@@ -51,11 +51,9 @@ class Connection:
             await router.close()
 
     def events_aside(self) -> EventsService:
-        """The event log, from a replica that does not lead; another where that one is lost."""
-        endpoints = sorted(
-            self._router.endpoints, key=lambda endpoint: endpoint == self._router.leader
-        )
-        router = Router(endpoints, self._counted, loop_time)
+        """The event log, for stale reads of replicas that do not lead now, in turns."""
+        aside = [each for each in self._router.endpoints if each != self._router.leader]
+        router = Router(aside or self._router.endpoints, self._counted, loop_time)
         self._routers.append(router)
         return EventsService(self._caller(router))
 

@@ -214,7 +214,7 @@ def test_a_grant_that_the_log_does_not_have_is_lost(run):
         audit = Audit(["ann"])
         submission = Submission(0, make_workload([task(count=3)], policy=1).submissions[0].command)
         audit.answered(submission, granted_response(10, 0, 2))
-        audit.take(events_pb2.WatchResponse(events=[granted_event(10, 10)], index=5))
+        audit.take([granted_event(10, 10)], 5)
         return audit.lost, audit.duplicated, audit.unacknowledged
 
     assert run(story()) == (1, 0, 0)
@@ -224,9 +224,7 @@ def test_grants_twice_and_grants_nobody_told_us_of_are_seen(run):
     async def story():
         audit = Audit(["ann"])
         events = [granted_event(10, 10), granted_event(10, 10), granted_event(11, 10)]
-        audit.take(
-            events_pb2.WatchResponse(events=[*events, granted_event(90, 90, "eve")], index=5)
-        )
+        audit.take([*events, granted_event(90, 90, "eve")], 5)
         return audit.lost, audit.duplicated, audit.unacknowledged, audit.tally.placed
 
     assert run(story()) == (0, 1, 2, 3)
