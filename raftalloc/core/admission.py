@@ -11,20 +11,20 @@ from __future__ import annotations
 
 from collections.abc import Generator
 
-from raftalloc.core import lines
+from raftalloc.core import lines, rejections
 from raftalloc.core.events import Event, Granted, Queued, QuotaSet
-from raftalloc.core.headroom import Blocked, ends_at, quota_blocker
+from raftalloc.core.headroom import Blocked, ends_at, try_start
 from raftalloc.core.lines import Slots
 from raftalloc.core.placement import (
     Ask,
     Placement,
-    Room,
     compile_ask,
     fits_devices,
-    place,
 )
-from raftalloc.core.quotas import DEFAULT
+from raftalloc.core.quotas import DEFAULT, QUOTAS_MAX
+from raftalloc.core.rejections import Rejection
 from raftalloc.core.state import State
+from raftalloc.core.turns import Turns
 
 ADMITTED_MAX = 20_000
 """Grants from the queue in one settle; what is left goes on at the next entry."""
@@ -37,27 +37,14 @@ def ask_of(state: State, queued: Queued) -> Ask | str:
     return compile_ask(state, queued.demand, queued.gpu_models, queued.constraints, queued.policy)
 
 
-def try_start(state: State, queued: Queued, ask: Ask) -> list[Placement] | Blocked:
-    """Placements of the next member (of all members, for a gang), or what stands in the way."""
-    members = queued.count if queued.gang else 1
-    blocked = quota_blocker(state, queued, ask, members)
-    if blocked is not None:
-        return blocked
-    end_ms = ends_at(state, queued)
-    if members == 1:
-        placement = place(state, Room(state), ask, end_ms)
-        return [placement] if placement else Blocked(lines.ROOM, 1)
-    room, placements = Room(state).copy(), []
-    for _ in range(members):
-        placement = place(state, room, ask, end_ms)
-        if placement is None:
-            return Blocked(lines.ROOM, members)
-        room.take(ask, placement)
-        placements.append(placement)
-    return placements
-
-
 # -- granting --------------------------------------------------------------------------------------
+
+
+def quota_limit(state: State, agent_type: str) -> Rejection | None:
+    """LIMIT_REACHED where an agent type that is seen for the first time would be one quota node too many."""
+    if state.quotas.row(agent_type) >= 0 or state.quotas.count() < QUOTAS_MAX:
+        return None
+    return Rejection(rejections.LIMIT_REACHED, "agent_type", "quotas", (("limit", QUOTAS_MAX),))
 
 
 def ensure_quota(state: State, agent_type: str) -> Generator[Event, None, None]:
@@ -107,8 +94,7 @@ def start_members(
         result = try_start(state, queued, ask)
         if isinstance(result, Blocked):
             return started, result
-        if not started:
-            yield from ensure_quota(state, queued.agent_type)
+        yield from ensure_quota(state, queued.agent_type)
         for placement in result:
             yield grant(state, queued, placement, started, waited_ms)
             started += 1
@@ -121,17 +107,19 @@ def start_members(
 def admit(state: State) -> Generator[Event, None, tuple[dict[int, Blocked], bool]]:
     """Start what can start of what waits. Answers the blocked slots, and by what; and whether all were looked at.
 
-    Bounded by ADMITTED_MAX grants. Only the first of each line is tried, and only of lines that what was freed
-    could help.
+    Bounded by ADMITTED_MAX grants. Only the one whose turn it is in each line is tried, and only of lines that
+    what was freed could help.
     """
     blocked: dict[int, Blocked] = {}
+    turns = Turns(state)
     table, admitted = state.queue.lines, 0
     candidates = worth_trying(state)
     while admitted < ADMITTED_MAX:
         slot = table.first_of(candidates)
         if slot < 0:
-            return blocked, True
-        waiting = state.queue.requests[table.at(slot).first]
+            break
+        line = table.at(slot)
+        waiting = state.queue.requests[turns.of(line)]
         queued, before = waiting.queued, waiting.started
         ask = ask_of(state, queued)
         assert isinstance(ask, Ask), "a waiting request asks for known kinds"
@@ -140,16 +128,17 @@ def admit(state: State) -> Generator[Event, None, tuple[dict[int, Blocked], bool
             continue
         waited_ms = state.now_ms - waiting.queued_ms
         started, stop = yield from start_members(state, queued, ask, before, waited_ms)
+        stop = turns.go_on(line, queued, ask, stop)
         if stop is not None:
             blocked[slot] = stop
+            candidates[slot] = False
         if started > before:
             # What was granted took room that other lines were counting on.
             admitted += started - before
             candidates = worth_trying(state)
             candidates[list(blocked)] = False
-        else:
-            candidates[slot] = False
-    return blocked, False
+    turns.end()
+    return blocked, admitted < ADMITTED_MAX
 
 
 def worth_trying(state: State) -> Slots:

@@ -7,14 +7,12 @@ from collections.abc import Generator
 import numpy as np
 
 from raftalloc.core import rejections
-from raftalloc.core.admission import ensure_quota
+from raftalloc.core.admission import ensure_quota, quota_limit
 from raftalloc.core.commands import BEST_FIT, CancelReservation, Origin, Reserve
 from raftalloc.core.events import (
     BROKEN,
     CANCELLED,
     COMPLETED,
-    CORDONED,
-    READY,
     RESERVATION_ENDED,
     Event,
     ReservationEnded,
@@ -23,6 +21,7 @@ from raftalloc.core.events import (
     ReservationOpened,
 )
 from raftalloc.core.headroom import booked_peak, no_capacity, quota_rejection, unsatisfiable
+from raftalloc.core.matrix import score_of
 from raftalloc.core.placement import (
     Ask,
     Placement,
@@ -38,7 +37,7 @@ from raftalloc.core.quotas import NO_LIMIT
 from raftalloc.core.records import DONE, Outcome
 from raftalloc.core.rejections import Rejection
 from raftalloc.core.requests import Decision, ended
-from raftalloc.core.reservations import RESERVATIONS_MAX, Reservation
+from raftalloc.core.reservations import RESERVATIONS_MAX, SERVING, Reservation
 from raftalloc.core.state import State
 
 
@@ -54,7 +53,9 @@ def reserve(state: State, command: Reserve, origin: Origin) -> Decision:
     if not isinstance(ask, Ask):
         return Rejection(rejections.UNKNOWN_KIND, f"resources.{ask}", ask)
     end_ms = command.start_ms + command.duration_ms
-    over = _over_quota(state, command.agent_type, ask, command.start_ms, end_ms)
+    over = quota_limit(state, command.agent_type) or _over_quota(
+        state, command.agent_type, ask, command.start_ms, end_ms
+    )
     if over is not None:
         return over
     placement = place_window(state, ask, command.start_ms, end_ms)
@@ -115,11 +116,16 @@ def _charged_at(state: State, quota: int, column: int, at_ms: int) -> int:
     return busy
 
 
-def place_window(state: State, ask: Ask, start_ms: int, end_ms: int) -> Placement | None:
-    """Rows and devices that have the demand free at every moment of a window, or None. Ranked as best_fit."""
+def place_window(
+    state: State, ask: Ask, start_ms: int, end_ms: int, *, moving_id: int = 0
+) -> Placement | None:
+    """Rows and devices that have the demand free at every moment of a window, or None. Ranked as best_fit.
+
+    moving_id: the booked window that this is for, where it is booked already.
+    """
     room = Room(state).copy()
-    room.free, room.device_free = least_free(state, start_ms, end_ms)
-    room.score = (room.free * room.weights).sum(axis=1)
+    room.free, room.device_free = least_free(state, start_ms, end_ms, moving_id=moving_id)
+    room.score = score_of(room.free, room.weights)
     suppliers: dict[int, int] = {}
     for column, amount in ask.provider_parts:
         rows = [
@@ -159,7 +165,7 @@ def can_hold(state: State, reservation: Reservation) -> bool:
     made, fleet = reservation.made, state.fleet
     for (kind, amount), supplier in zip(made.demand, made.suppliers, strict=True):
         row = fleet.row(supplier)
-        if row < 0 or fleet.states[row] not in (READY, CORDONED):
+        if row < 0 or fleet.states[row] not in SERVING:
             return False
         if fleet.matrix.free[row, state.kinds.column(kind)] < amount:
             return False
@@ -184,7 +190,7 @@ def rebind(state: State, reservation: Reservation) -> Generator[Event, None, Non
         ask = compile_ask(state, made.demand, made.gpu_models, made.constraints, BEST_FIT)
         assert isinstance(ask, Ask), "a booked window asks for known kinds"
         start_ms = max(made.start_ms, state.now_ms)
-        placement = place_window(state, ask, start_ms, made.end_ms)
+        placement = place_window(state, ask, start_ms, made.end_ms, moving_id=made.reservation_id)
     if placement is None:
         yield from end_window(state, reservation, BROKEN)
         return

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hashlib import blake2b
 
 from raftalloc.core import rejections
-from raftalloc.core.commands import Asked, Command
+from raftalloc.core.commands import Asked
 from raftalloc.core.events import Answered
 from raftalloc.core.records import REJECTED, Outcome
 from raftalloc.core.rejections import Rejection
@@ -25,7 +25,7 @@ def recall(state: State, asked: Asked) -> Outcome | None:
         return _refusal(state, rejections.KEY_EXPIRED, "idempotency.session")
     known = session.outcomes.get(origin.sequence)
     if known is not None:
-        return _replay(state, asked.command, *known)
+        return _replay(state, asked, *known)
     if origin.sequence <= session.floor:
         return _refusal(state, rejections.KEY_EXPIRED, "idempotency.sequence")
     return None
@@ -35,7 +35,7 @@ def _recall_key(state: State, asked: Asked) -> Outcome | None:
     key = asked.origin.key
     known = state.sessions.keys.get(key)
     if known is not None:
-        return _replay(state, asked.command, known[0], known[1])
+        return _replay(state, asked, known[0], known[1])
     if key in state.sessions.tombstones:
         return _refusal(state, rejections.KEY_EXPIRED, "idempotency.key")
     if state.sessions.keys_count() >= KEYS_MAX:
@@ -44,8 +44,8 @@ def _recall_key(state: State, asked: Asked) -> Outcome | None:
     return None
 
 
-def _replay(state: State, command: Command, answered: Answered, index: int) -> Outcome:
-    if answered.digest != digest_of(command):
+def _replay(state: State, asked: Asked, answered: Answered, index: int) -> Outcome:
+    if answered.digest != digest_of(asked):
         return _refusal(state, rejections.KEY_REUSED, "idempotency")
     rejection = None
     if answered.rejection_code:
@@ -83,7 +83,7 @@ def answered(asked: Asked, outcome: Outcome) -> Answered | None:
         session=0 if origin.key else origin.session,
         sequence=0 if origin.key else origin.sequence,
         key=origin.key,
-        digest=digest_of(asked.command),
+        digest=digest_of(asked),
         status=outcome.status,
         subject=outcome.subject,
         count=outcome.count,
@@ -95,6 +95,10 @@ def answered(asked: Asked, outcome: Outcome) -> Answered | None:
     )
 
 
-def digest_of(command: Command) -> str:
-    """16 hexadecimal digits that tell commands apart. A dataclass's repr names every field, and nothing else."""
-    return blake2b(repr(command).encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+def digest_of(asked: Asked) -> str:
+    """16 hexadecimal digits that tell commands apart, and who asks: another's answer is nobody else's business.
+
+    A dataclass's repr names every field, and nothing else.
+    """
+    text = repr((asked.origin.principal, asked.command))
+    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()

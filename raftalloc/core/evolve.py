@@ -116,7 +116,9 @@ def _fleet_or_quota(
         case QuotaSet():
             _quota_set(state, event)
         case QuotaDeleted():
+            # What waits under this name is charged to `default` from now on.
             state.quotas.remove(state.quotas.row(event.name))
+            state.freed.everything = True
         case _:
             assert_never(event)
 
@@ -261,12 +263,19 @@ def _queued(state: State, event: Queued) -> None:
     node_needs, provider_needs = state.needs_of(event.demand)
     waiting = Waiting(event, event.started, state.now_ms, state.index)
     state.queue.add(waiting, node_needs, provider_needs)
+    if state.reservations.any_booked():
+        # It may run shorter than the others of its line, and be blocked by something else (`turns`).
+        state.queue.lines.forget(event)
     state.deadlines.push(event.deadline_ms, deadlines.WAIT, event.request_id)
 
 
 def _withdrawn(state: State, event: Withdrawn) -> None:
+    started = state.queue.requests[event.request_id].started
     state.queue.remove(event.request_id)
-    state.leases.remember(EndedRecord(event.request_id, event.reason, state.now_ms))
+    if (
+        not started
+    ):  # else the id is that of its first member, which ends or ended for a reason of its own
+        state.leases.remember(EndedRecord(event.request_id, event.reason, state.now_ms))
 
 
 # -- quotas ----------------------------------------------------------------------------------------
@@ -307,6 +316,7 @@ def _reservation(
             _forget_profiles(state, reservations.by_id[event.reservation_id])
             _free_window(state, reservations.by_id[event.reservation_id])
             reservations.move(event)
+            state.freed.everything = True
         case ReservationOpened():
             _hold(state, reservations.open(event.reservation_id), +1)
         case ReservationEnded():

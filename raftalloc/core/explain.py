@@ -9,14 +9,15 @@ from __future__ import annotations
 import numpy as np
 
 from raftalloc.core import rejections
-from raftalloc.core.admission import ask_of, try_start
+from raftalloc.core.admission import ask_of
 from raftalloc.core.commands import Allocate, Origin
 from raftalloc.core.events import Queued
 from raftalloc.core.fleet import Mask
-from raftalloc.core.headroom import booked_peak, ends_at, never, rejection_of
+from raftalloc.core.headroom import booked_peak, ends_at, never, rejection_of, try_start
 from raftalloc.core.placement import Ask, Room, fit_in_time, fits_devices
 from raftalloc.core.quotas import NO_LIMIT
 from raftalloc.core.records import FITS_NOW, MUST_WAIT, NEVER_FITS, Blocker, Explanation
+from raftalloc.core.rejections import NUMBER_MAX
 from raftalloc.core.requests import as_queued
 from raftalloc.core.state import State
 
@@ -61,7 +62,8 @@ def _explain(state: State, queued: Queued, *, position: int) -> Explanation:
     if not blockers:
         # One member would fit, but not all of a gang, or not all parts of one member for the whole time.
         kind, amount = queued.demand[0]
-        asked, possible = amount * members, amount * feasible
+        asked = min(amount * members, NUMBER_MAX)
+        possible = min(amount * feasible, NUMBER_MAX)
         blockers.append(Blocker(rejection_of(state, ask, result).code, "", kind, asked, possible))
     verdict = MUST_WAIT if impossible is None else NEVER_FITS
     return Explanation(verdict, tuple(blockers), nodes, fallen, feasible, "", position)
@@ -78,9 +80,8 @@ def _quota_blockers(state: State, queued: Queued, ask: Ask, members: int) -> lis
             )
             if free < amount * members:
                 name, kind = quotas.names[row], state.kinds.names[column]
-                found.append(
-                    Blocker(rejections.QUOTA_EXCEEDED, name, kind, amount * members, max(0, free))
-                )
+                asked = min(amount * members, NUMBER_MAX)
+                found.append(Blocker(rejections.QUOTA_EXCEEDED, name, kind, asked, max(0, free)))
     return found
 
 

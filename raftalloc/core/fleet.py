@@ -193,6 +193,10 @@ class Fleet:
         self._count_capacity(row, +1)
         self._settle_devices(row)
 
+    def make_devices_room(self, devices: int) -> None:
+        """Columns for so many devices, however many nodes have."""
+        self._make_room(len(self.ids), 0, devices)
+
     # -- inside
     # ----------------------------------------------------------------------------------------------------------
 
@@ -238,9 +242,9 @@ class Fleet:
         self._model_masks.clear()
 
     def _count_capacity(self, row: int, sign: int) -> None:
-        """Keep `totals`: the capacity of each kind over all nodes, whatever their state; Python ints."""
-        if self.is_node[row]:
-            for kind, amount in enumerate(self.matrix.capacity[row].tolist()):
+        """Keep `totals`: the capacity of each kind over all rows, whatever their state; Python ints."""
+        for kind, amount in enumerate(self.matrix.capacity[row].tolist()):
+            if amount:
                 self.totals[kind] += sign * amount
 
     def _settle_devices(self, row: int) -> None:

@@ -9,9 +9,9 @@ import numpy as np
 from raftalloc.core import lines, rejections
 from raftalloc.core.events import Queued
 from raftalloc.core.matrix import exact_sum
-from raftalloc.core.placement import Ask, possible_members
+from raftalloc.core.placement import Ask, Placement, Room, place, possible_members
 from raftalloc.core.quotas import NO_LIMIT
-from raftalloc.core.rejections import Rejection
+from raftalloc.core.rejections import NUMBER_MAX, Rejection
 from raftalloc.core.state import State
 
 
@@ -41,6 +41,26 @@ def rejection_of(state: State, ask: Ask, blocked: Blocked) -> Rejection:
     return no_capacity(state, ask, blocked.members)
 
 
+def try_start(state: State, queued: Queued, ask: Ask) -> list[Placement] | Blocked:
+    """Placements of the next member (of all members, for a gang), or what stands in the way."""
+    members = queued.count if queued.gang else 1
+    blocked = quota_blocker(state, queued, ask, members)
+    if blocked is not None:
+        return blocked
+    end_ms = ends_at(state, queued)
+    if members == 1:
+        placement = place(state, Room(state), ask, end_ms)
+        return [placement] if placement else Blocked(lines.ROOM, 1)
+    room, placements = Room(state).copy(), []
+    for _ in range(members):
+        placement = place(state, room, ask, end_ms)
+        if placement is None:
+            return Blocked(lines.ROOM, members)
+        room.take(ask, placement)
+        placements.append(placement)
+    return placements
+
+
 def quota_blocker(state: State, queued: Queued, ask: Ask, members: int) -> Blocked | None:
     """The first quota, from the leaf up, that does not allow it."""
     quotas = state.quotas
@@ -61,7 +81,7 @@ def quota_rejection(state: State, row: int, column: int, asked: int) -> Rejectio
     quotas, kind = state.quotas, state.kinds.names[column]
     used = int(quotas.used[row, column] + quotas.held[row, column])
     numbers = (
-        (f"asked.{kind}", asked),
+        (f"asked.{kind}", min(asked, NUMBER_MAX)),
         (f"limit.{kind}", int(quotas.limit[row, column])),
         (f"used.{kind}", used),
     )
@@ -97,7 +117,8 @@ def never(state: State, queued: Queued, ask: Ask) -> Rejection | None:
     quotas = state.quotas
     for row in quotas.chain(quotas.charged_row(queued.agent_type)):
         for column, amount in ask.parts:
-            if quotas.limit[row, column] < amount * members:
+            limit = int(quotas.limit[row, column])
+            if limit != NO_LIMIT and limit < amount * members:
                 return quota_rejection(state, row, column, amount * members)
     if possible_members(state, ask) < members:
         return unsatisfiable(state, ask, members)
@@ -121,7 +142,8 @@ def unsatisfiable(state: State, ask: Ask, members: int) -> Rejection:
     field = "gpu_models" if ask.models else "count" if members > 1 else "resources"
     column, amount = ask.parts[0]
     kind = kinds.names[column]
-    largest = int(fleet.matrix.capacity[nodes, column].max(initial=0))
+    rows = nodes if ask.node_parts else np.array(fleet.providers(), np.int64)
+    largest = int(fleet.matrix.capacity[rows, column].max(initial=0))
     together = (
         (f"asked.{kind}", amount),
         (f"largest.{kind}", largest),

@@ -66,7 +66,7 @@ def _rows(state: State) -> Iterator[str]:
             free = capacity - used.get((row, kind), 0) - held.get((row, kind), 0)
             if int(matrix.free[row, kind]) != free:
                 yield f"{where}: free {matrix.free[row, kind]}, should be {free}"
-            score += free * int(matrix.weights[kind])
+            score += max(0, free) * int(matrix.weights[kind])
             if capacity and (scope_of(name) == NODE) != bool(state.fleet.is_node[row]):
                 yield f"{where}: capacity on the wrong sort of row"
         if int(matrix.score[row]) != score:
@@ -75,8 +75,7 @@ def _rows(state: State) -> Iterator[str]:
         if state.fleet.allocations[row] != supplied:
             yield f"{node_id or row}: counts {state.fleet.allocations[row]} of {supplied} allocations"
     for kind, name in enumerate(state.kinds.names):
-        nodes = [row for row, there in enumerate(state.fleet.is_node.tolist()) if there]
-        total = sum(int(matrix.capacity[row, kind]) for row in nodes)
+        total = sum(matrix.capacity[:, kind].tolist())
         if total != state.fleet.totals[kind]:
             yield f"total of {name}: {state.fleet.totals[kind]}, should be {total}"
 

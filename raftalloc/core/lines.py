@@ -40,7 +40,10 @@ _LAST = np.iinfo(np.int64).max
 
 
 def shape_of(queued: Queued) -> Shape:
-    """What decides whether a request fits, but for how long it runs: of that only windows booked ahead take notice."""
+    """What decides whether a request fits, but for how long it runs: only windows booked ahead take notice of that.
+
+    With windows ahead the first of a line may be blocked and a shorter one behind it not; `turns` looks for it.
+    """
     return (
         queued.priority,
         queued.agent_type,
@@ -120,6 +123,14 @@ class Lines:
         """Remember what the first of a line was blocked by."""
         self.status[slot], self.quota_row[slot] = status, quota_row
 
+    def forget(self, queued: Queued) -> None:
+        """Nothing is known any more of what blocks the line of this request."""
+        self.block(self.by_shape[shape_of(queued)].slot, UNKNOWN, -1)
+
+    def set_turn(self, slot: int, priority: int, request_id: int) -> None:
+        """Let a line stand in the queue where this request of it does, until its first is put there again."""
+        self._rank[slot] = _rank_of(priority, request_id)
+
     # -- questions, (slots,) each ------------------------------------------------------
 
     def all_slots(self) -> Slots:
@@ -136,7 +147,8 @@ class Lines:
         """Lines that were short of room and whose node part fits (kinds,) of room."""
         slots: Slots = self.status == ROOM
         for kind in self._node_kinds:
-            slots &= self._node_needs[:, kind] <= free[kind]
+            # Where capacity was lowered under use, free is below 0: no hindrance to who asks nothing of this kind.
+            slots &= self._node_needs[:, kind] <= max(0, int(free[kind]))
         return slots
 
     def helped_by_provider(self, capacity: Column) -> Slots:
@@ -157,7 +169,7 @@ class Lines:
         return refused
 
     def first_of(self, slots: Slots) -> int:
-        """Of these slots the one whose first request is next by priority, then age; -1: there is none."""
+        """Of these slots the one whose turn is next by priority, then age; -1: there is none."""
         if not slots.any():
             return -1
         return int(np.where(slots, self._rank, _LAST).argmin())

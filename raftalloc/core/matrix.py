@@ -6,7 +6,8 @@ lowered under use. `score` is (rows,): the sum over kinds of weight x free, by w
 9.18).
 
 Cost of one charge: one row of `free` and its score, O(kinds). Sums over a whole fleet are Python ints: int64 does not
-hold them.
+hold them. What is free counts as nothing in a score where it is negative: after capacity was lowered it can be as far
+below zero as the fleet is small, and weight x free would not fit.
 """
 
 from __future__ import annotations
@@ -78,16 +79,22 @@ class Matrix:
         self.weights[:] = 0
         for kind, weight in weights.items():
             self.weights[kind] = weight
-        self.score = (self.free * self.weights).sum(axis=1)
+        self.score = score_of(self.free, self.weights)
 
     def settle_all(self) -> None:
         """Compute `free` and `score` from the rest, after a restore."""
         self.free = np.asfortranarray(self.capacity - self.used - self.held)
-        self.score = (self.free * self.weights).sum(axis=1)
+        self.score = score_of(self.free, self.weights)
 
     def _settle_row(self, row: int) -> None:
         self.free[row] = self.capacity[row] - self.used[row] - self.held[row]
-        self.score[row] = (self.free[row] * self.weights).sum()
+        self.score[row] = score_of(self.free[row], self.weights)
+
+
+def score_of(free: Column, weights: Column) -> Column:
+    """(..., kinds) free, (kinds,) weights -> (...): sum over kinds of weight x free, of what is free at all."""
+    score: Column = (np.maximum(free, 0) * weights).sum(axis=-1)
+    return score
 
 
 def exact_sum(amounts: Column) -> int:

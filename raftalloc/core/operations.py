@@ -38,7 +38,7 @@ from raftalloc.core.events import (
     RulesSwitched,
     SessionOpened,
 )
-from raftalloc.core.quantities import KINDS_MAX, NODE, PROVIDER, scope_of
+from raftalloc.core.quantities import FLEET_AMOUNT_MAX, KINDS_MAX, NODE, PROVIDER, scope_of
 from raftalloc.core.quotas import DEFAULT, QUOTA_DEPTH_MAX, QUOTAS_MAX, ROOT
 from raftalloc.core.records import DONE, Outcome
 from raftalloc.core.rejections import Rejection
@@ -77,6 +77,9 @@ def register_node(state: State, command: RegisterNode) -> Decision:
         return Rejection(rejections.WRONG_SCOPE, "provider", command.node_id)
     if known is None and state.fleet.node_count + state.fleet.provider_count >= ROWS_MAX:
         return Rejection(rejections.LIMIT_REACHED, "node_id", "nodes", (("limit", ROWS_MAX),))
+    refused = _too_much(state, command, row)
+    if refused is not None:
+        return refused
     refused = yield from _define(state, (kind for kind, _ in command.capacity), "capacity")
     if refused is not None:
         return refused
@@ -93,6 +96,26 @@ def register_node(state: State, command: RegisterNode) -> Decision:
     if row >= 0 and state.fleet.states[row] == LOST:
         yield NodeStateChanged(command.node_id, READY)
     return Outcome(DONE)
+
+
+def _too_much(state: State, command: RegisterNode, row: int) -> Rejection | None:
+    """Sums over the fleet have to stay within FLEET_AMOUNT_MAX.
+
+    Use may stand above a capacity that was lowered, so it is counted besides. The sum over rows of the greater of
+    capacity and use is then bounded whenever a capacity rises, and no grant makes it greater.
+    """
+    fleet, quotas = state.fleet, state.quotas
+    root = quotas.row(ROOT)
+    for kind, amount in command.capacity:
+        column = state.kinds.column(kind)
+        before = int(fleet.matrix.capacity[row, column]) if row >= 0 and column >= 0 else 0
+        if column < 0 or amount <= before:
+            continue
+        taken = int(quotas.used[root, column] + quotas.held[root, column])
+        if fleet.totals[column] - before + amount + taken > FLEET_AMOUNT_MAX:
+            limit = ((f"limit.{kind}", FLEET_AMOUNT_MAX),)
+            return Rejection(rejections.LIMIT_REACHED, f"capacity.{kind}", kind, limit)
+    return None
 
 
 def change_node(

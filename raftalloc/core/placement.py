@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from raftalloc.core.commands import BEST_FIT, FIRST_FIT, Constraint
 from raftalloc.core.fleet import Mask
-from raftalloc.core.matrix import Column
+from raftalloc.core.matrix import Column, score_of
 from raftalloc.core.profiles import profile_of
 from raftalloc.core.quantities import DEVICE_UNITS, GPU, NODE, Vector, scope_of
 from raftalloc.core.state import CACHE_MAX, State
@@ -82,7 +82,7 @@ class Room:
             self.free[placement.suppliers[column], column] -= amount
         if placement.node >= 0:
             row = placement.node
-            self.score[row] = (self.free[row] * self.weights).sum()
+            self.score[row] = score_of(self.free[row], self.weights)
             for device, amount in placement.devices:
                 self.device_free[row, device] -= amount
 

@@ -77,22 +77,25 @@ def _account(
             device_free[device] -= units
 
 
-def least_free(state: State, start_ms: int, end_ms: int) -> tuple[Column, Column]:
+def least_free(
+    state: State, start_ms: int, end_ms: int, *, moving_id: int = 0
+) -> tuple[Column, Column]:
     """(rows, kinds), (rows, devices): the least free on every row over [start_ms, end_ms), booked windows taken.
 
-    O(live allocations + rows x kinds) for each booked window that starts within.
+    moving_id: a booked window that looks for another place, and so takes nothing where it is. O(live allocations
+    + rows x kinds) for each booked window that starts within.
     """
     starts = (reservation.made.start_ms for reservation in state.reservations.booked())
     moments = dict.fromkeys(moment for moment in starts if start_ms < moment < end_ms)
-    free, device_free = _all_at(state, start_ms)
+    free, device_free = _all_at(state, start_ms, moving_id)
     for moment in moments:
-        then, devices_then = _all_at(state, moment)
+        then, devices_then = _all_at(state, moment, moving_id)
         free = np.minimum(free, then)
         device_free = np.minimum(device_free, devices_then)
     return np.asfortranarray(free), device_free
 
 
-def _all_at(state: State, at_ms: int) -> tuple[Column, Column]:
+def _all_at(state: State, at_ms: int, moving_id: int) -> tuple[Column, Column]:
     free = state.fleet.matrix.free.copy(order="F")
     device_free = state.fleet.device_free.copy()
     table = state.leases.table
@@ -107,7 +110,9 @@ def _all_at(state: State, at_ms: int) -> tuple[Column, Column]:
         for device in state.leases.devices(row):
             node = state.leases.get(row, "node")
             device_free[node, device] += state.leases.get(row, "device_amount")
-    for reservation in state.reservations.by_id.values():
+    for ident, reservation in state.reservations.by_id.items():
+        if ident == moving_id:
+            continue
         for node_id in dict.fromkeys(reservation.made.suppliers):
             row = state.fleet.row(node_id)
             _account(state, reservation, node_id, at_ms, free[row], device_free[row])

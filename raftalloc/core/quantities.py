@@ -58,10 +58,9 @@ KINDS_MAX: Final = 64
 KINDS_PER_REQUEST_MAX: Final = 8
 DEVICES_PER_NODE_MAX: Final = 64
 AMOUNT_MAX: Final = 1 << 50
-"""Of one kind on one row or in one demand: 10^15.
-
-Rows are at most 2^20, so a Python int holds any fleet sum; int64 does not always.
-"""
+"""Of one kind on one row or in one demand: 10^15."""
+FLEET_AMOUNT_MAX: Final = 1 << 60
+"""Of one kind on all rows together, with what is in use of it: so that every sum over the fleet fits int64."""
 NAME_BYTES_MAX: Final = 256
 DURATION_MS_MAX: Final = 10 * 366 * 86_400_000
 """Ten years: far from overflow wherever it is added to a time."""

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 ROOT = "root"
 DEFAULT = "default"
 NO_LIMIT = 1 << 60
-"""Above any sum of amounts that int64 could hold in one row of use."""
+"""Above any limit, and not below any use (quantities.FLEET_AMOUNT_MAX)."""
 QUOTA_DEPTH_MAX = 32
 QUOTAS_MAX = 1 << 16
 """Quota nodes, implicit ones included: bounds what unknown agent types can cost."""

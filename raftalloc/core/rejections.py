@@ -32,6 +32,9 @@ class Rejection:
         return 0
 
 
+NUMBER_MAX: Final = (1 << 63) - 1
+"""Numbers are int64: what all members of a request ask for together may be more, and is cut here."""
+
 QUOTA_EXCEEDED: Final = "QUOTA_EXCEEDED"
 NO_CAPACITY: Final = "NO_CAPACITY"
 UNSATISFIABLE: Final = "UNSATISFIABLE"

@@ -9,7 +9,7 @@ from collections.abc import Generator
 from dataclasses import replace
 
 from raftalloc.core import lines, queues, rejections
-from raftalloc.core.admission import ask_of, ensure_quota, grant, start_members
+from raftalloc.core.admission import ask_of, ensure_quota, grant, quota_limit, start_members
 from raftalloc.core.commands import Allocate, Cancel, Origin, Release, Renew
 from raftalloc.core.events import (
     CANCELLED,
@@ -32,10 +32,10 @@ from raftalloc.core.headroom import (
 from raftalloc.core.lines import shape_of
 from raftalloc.core.placement import Ask, Placement, choose_devices
 from raftalloc.core.profiles import profile_of
-from raftalloc.core.quotas import NO_LIMIT, QUOTAS_MAX
+from raftalloc.core.quotas import NO_LIMIT
 from raftalloc.core.records import DONE, GRANTED, QUEUED, Outcome
-from raftalloc.core.rejections import Rejection
-from raftalloc.core.reservations import Reservation
+from raftalloc.core.rejections import NUMBER_MAX, Rejection
+from raftalloc.core.reservations import SERVING, Reservation
 from raftalloc.core.state import State
 
 Decision = Generator[Event, None, Outcome | Rejection]
@@ -71,8 +71,9 @@ def allocate(state: State, command: Allocate, origin: Origin) -> Decision:
         return Rejection(rejections.UNKNOWN_KIND, f"resources.{ask}", ask)
     if command.reservation_id:
         return (yield from _draw(state, queued, ask))
-    if state.quotas.row(command.agent_type) < 0 and state.quotas.count() >= QUOTAS_MAX:
-        return Rejection(rejections.LIMIT_REACHED, "agent_type", "quotas", (("limit", QUOTAS_MAX),))
+    too_many = quota_limit(state, command.agent_type)
+    if too_many is not None:
+        return too_many
     started, stop = 0, _blocked_like_others(state, queued, ask)
     if stop is None:
         started, stop = yield from start_members(state, queued, ask, 0, 0)
@@ -95,18 +96,18 @@ def _blocked_like_others(state: State, queued: Queued, ask: Ask) -> Blocked | No
     if line is None or state.freed.any() or state.reservations.any_booked():
         return None
     members = queued.count if queued.gang else 1
-    if state.queue.lines.status[line.slot] == lines.ROOM:
-        return Blocked(lines.ROOM, members)
+    # Asked again of the state, not of the line, whose memory of what blocked it is older and not in a snapshot.
     return quota_blocker(state, queued, ask, members) or Blocked(lines.ROOM, members)
 
 
 def _wait(
     state: State, queued: Queued, started: int, rejection: Rejection, *, may_wait: bool
 ) -> Decision:
-    """Queue the members that did not start; an array that may not wait keeps those that did."""
-    if not may_wait:
+    """Queue the members that did not start; an array that may not, or cannot, wait keeps those that did."""
+    full = state.waiting_count() >= queues.WAITING_MAX
+    if started and (full or not may_wait):
         return _granted(state, queued.request_id, started)
-    if state.waiting_count() >= queues.WAITING_MAX:
+    if full:
         limit = (("limit", queues.WAITING_MAX),)
         return Rejection(rejections.LIMIT_REACHED, "wait_ms", "waiting requests", limit)
     yield from ensure_quota(state, queued.agent_type)
@@ -139,14 +140,27 @@ def _draw(state: State, queued: Queued, ask: Ask) -> Decision:
     for kind, amount in queued.demand:
         left = reservation.remaining.get(kind, 0)
         if left < amount * queued.count:
-            numbers = ((f"asked.{kind}", amount * queued.count), (f"left.{kind}", left))
+            asked = min(amount * queued.count, NUMBER_MAX)
+            numbers = ((f"asked.{kind}", asked), (f"left.{kind}", left))
             return Rejection(rejections.RESERVATION_EXHAUSTED, f"resources.{kind}", ident, numbers)
+    gone = _row_not_serving(state, reservation, ask)
+    if gone:
+        return Rejection(rejections.NODE_STATE, "reservation_id", gone)
     if ask.gpu and not _devices_suffice(state, reservation, ask, queued.count):
         numbers = (("asked.gpu", ask.gpu), ("left.gpu", reservation.remaining.get("gpu", 0)))
         return Rejection(rejections.RESERVATION_EXHAUSTED, "resources.gpu", ident, numbers)
     for member in range(queued.count):
         yield grant(state, queued, _placement_in(state, reservation, ask), member, 0)
     return _granted(state, queued.request_id, queued.count)
+
+
+def _row_not_serving(state: State, reservation: Reservation, ask: Ask) -> str:
+    """A row to draw from that is lost or draining, where nothing new may start; '' where there is none."""
+    for column, _ in ask.parts:
+        supplier = reservation.supplier(state.kinds.names[column])
+        if state.fleet.states[state.fleet.row(supplier)] not in SERVING:
+            return supplier
+    return ""
 
 
 def _placement_in(state: State, reservation: Reservation, ask: Ask) -> Placement:
@@ -275,7 +289,8 @@ def _extension_over_quota(state: State, row: int, new_ends: int) -> Rejection | 
         for kind, amount, _ in state.leases.parts(row):
             if state.quotas.limit[quota, kind] == NO_LIMIT:
                 continue
-            if state.quotas.free(quota, kind) < booked_peak(state, quota, kind, new_ends):
+            peak = booked_peak(state, quota, kind, new_ends)
+            if peak and state.quotas.free(quota, kind) < peak:
                 return quota_rejection(state, quota, kind, amount)
     return None
 

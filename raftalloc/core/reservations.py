@@ -11,11 +11,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from raftalloc.core.events import ReservationMade, ReservationMoved
+from raftalloc.core.events import CORDONED, READY, ReservationMade, ReservationMoved
 from raftalloc.core.quantities import GPU, Vector
 
 RESERVATIONS_MAX = 4096
 """Booked and open at once: bounds what a decision may have to look at."""
+SERVING = (READY, CORDONED)
+"""States of a row in which windows open on it and are drawn from: a cordon lets stand what was promised before it."""
 
 
 @dataclass(slots=True)

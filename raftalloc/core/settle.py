@@ -11,9 +11,10 @@ from collections.abc import Generator
 
 from raftalloc.core import deadlines
 from raftalloc.core.admission import admit
-from raftalloc.core.booking import complete_window, open_window
+from raftalloc.core.booking import complete_window, end_window, open_window
 from raftalloc.core.deadlines import Item
 from raftalloc.core.events import (
+    BROKEN,
     CORDONED,
     DEADLINE,
     DRAINED,
@@ -39,6 +40,12 @@ SESSIONS_EVERY_MS = 30_000
 
 def settle(state: State) -> Generator[Event, None, None]:
     """Fire until nothing is due and nothing that waits could start."""
+    if state.fleet.version != state.weighed_version:
+        # First: windows that open look for room by the score, and old weights do not fit a new fleet.
+        weights = stale_weights(state)
+        if weights is not None:
+            yield WeightsSet(weights)
+        state.weighed_version = state.fleet.version
     fired = 0
     while fired < FIRED_MAX:
         item = state.deadlines.first()
@@ -49,11 +56,6 @@ def settle(state: State) -> Generator[Event, None, None]:
     oldest_ms = state.sessions.oldest_ms()
     if oldest_ms and oldest_ms + KEEP_MS + SESSIONS_EVERY_MS <= state.now_ms:
         yield SessionsExpired(state.now_ms - KEEP_MS)
-    if state.fleet.version != state.weighed_version:
-        weights = stale_weights(state)
-        if weights is not None:
-            yield WeightsSet(weights)
-        state.weighed_version = state.fleet.version
     if state.freed.any():
         yield from _admit(state)
 
@@ -92,9 +94,12 @@ def _fire(state: State, item: Item) -> Generator[Event, None, None]:
 
 
 def _drain(state: State, node_id: str) -> Generator[Event, None, None]:
-    """The deadline of a drain: what is left ends, and the node stays cordoned."""
+    """The deadline of a drain: what is left ends, open windows with it, and the node stays cordoned."""
     for allocation_id in state.leases.on(state.fleet.row(node_id)):
         yield ended(state, state.leases.row(allocation_id), DRAINED)
+    for reservation in state.reservations.on(node_id):
+        if reservation.open:
+            yield from end_window(state, reservation, BROKEN)
     yield NodeStateChanged(node_id, CORDONED)
 
 

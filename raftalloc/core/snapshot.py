@@ -17,6 +17,7 @@ import numpy as np
 from raftalloc.core.events import Answered, NodeRegistered, Queued, ReservationMade
 from raftalloc.core.kinds import Kinds
 from raftalloc.core.layout import FORMAT, Layout, Strings, pack, unpack
+from raftalloc.core.leases import devices_of
 from raftalloc.core.names import Names
 from raftalloc.core.queues import Waiting
 from raftalloc.core.records import EndedRecord
@@ -227,6 +228,7 @@ def _unpack_sessions(state: State, packed: Sequence[Any], strings: Sequence[str]
 def _derive(state: State) -> None:
     """Use, headroom and counts, from what is live and what is held; then deadlines."""
     leases, fleet, quotas = state.leases, state.fleet, state.quotas
+    fleet.make_devices_room(_devices_in_use(state))
     for row in leases.rows.values():
         quota = leases.get(row, "quota")
         quotas.count_allocation(quota, +1)
@@ -243,6 +245,16 @@ def _derive(state: State) -> None:
             _hold(state, reservation)
     fleet.matrix.settle_all()
     state.rebuild_deadlines()
+
+
+def _devices_in_use(state: State) -> int:
+    """One more than the highest device number in use or promised: its node may have fewer devices by now."""
+    in_use = [
+        devices_of(bits)[-1] for bits in state.leases.table.columns["devices"].tolist() if bits
+    ]
+    for reservation in state.reservations.by_id.values():
+        in_use += [int(device) for device, _ in reservation.made.devices]
+    return 1 + max(in_use, default=0)
 
 
 def _hold(state: State, reservation: Reservation) -> None:

@@ -3,7 +3,7 @@
 Invariants that `invariants.check` proves of every state:
 1. For every row and kind: used = sum over live allocations, held = sum over open reservations of what is not drawn.
 2. The same for every device, and for every quota node over what is charged at and below it.
-3. free = capacity - used - held; score = sum of weight x free.
+3. free = capacity - used - held; score = sum of weight x free, where free is above 0.
 4. Ids and tokens only rise; every id below `next_id` that is not in a table has ended.
 5. A request waits in exactly one line, and none whose line is not blocked fits (after `settle`).
 
