@@ -70,6 +70,66 @@ class Disk(Protocol):
         """Hold this file for this process, answer how to let go. Raises DataDirectoryError: "in use by pid N"."""
 
 
+class LogFile(Protocol):
+    """One segment of the Raft log, open. Calls block; every OSError of the kernel comes through."""
+
+    def size(self) -> int:
+        """Bytes, what was preallocated included."""
+
+    def read(self, offset: int, count: int) -> bytes:
+        """Up to `count` bytes; fewer at the end of the file."""
+
+    def write_at(self, offset: int, content: bytes) -> None:
+        """All of `content`. Not durable before `sync`."""
+
+    def sync(self) -> None:
+        """What was written is on the disk when this returns (fdatasync). After an OSError nobody knows; never retry."""
+
+    def close(self) -> None:
+        """Let go, without a sync. May be called twice."""
+
+
+class LogDisk(Protocol):
+    """The disk beneath the Raft log. One for each replica; whatever goes through `submit` runs in order."""
+
+    def make_directory(self, path: str) -> None:
+        """Also its parents."""
+
+    def list(self, path: str) -> list[str]:
+        """Names in a directory, sorted; empty where there is none."""
+
+    def create(self, path: str, size: int) -> LogFile:
+        """A new file of `size` zero bytes that are reserved on the disk; replaces a file of that name."""
+
+    def open(self, path: str, *, writable: bool) -> LogFile:
+        """A file that is there."""
+
+    def rename(self, old: str, new: str) -> None:
+        """In one step. Durable after `sync_directory`."""
+
+    def remove(self, path: str) -> None:
+        """Durable after `sync_directory`."""
+
+    def sync_directory(self, path: str) -> None:
+        """Names made, renamed and removed in it are on the disk when this returns."""
+
+    def lock(self, path: str) -> Callable[[], None]:
+        """Hold this file for this process, answer how to let go. Raises DataDirectoryError: "in use by pid N"."""
+
+    def submit(self, work: Callable[[], None], done: Callable[[OSError | None], None]) -> None:
+        """Run `work` off the event loop, after what was submitted before; then call back on the loop.
+
+        `done` hears the OSError that `work` raised, or None. Other exceptions of `work` are bugs and go to the loop's
+        exception handler.
+        """
+
+    def drain(self) -> None:
+        """Block until everything submitted has run; the callbacks may still be to come."""
+
+    def close(self) -> None:
+        """`drain`, and take nothing more."""
+
+
 class Poller(Protocol):
     """What tells pysyncobj of its sockets: its Poller, driven by the event loop. Masks: 1 read, 2 write, 4 error."""
 
