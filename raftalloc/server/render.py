@@ -136,6 +136,8 @@ def ended_member(
         principal=principal,
         priority=_PRIORITIES[command.priority],
         resources=dict(command.demand),
+        # The members of one grant got their tokens one after the other.
+        fencing_token=outcome.token + number - outcome.subject,
         lease_ttl_ms=command.lease_ttl_ms,
         reservation_id=command.reservation_id,
         index=outcome.index,

@@ -98,6 +98,8 @@ def test_a_retry_is_answered_and_not_repeated_also_when_all_has_ended(tmp_path: 
             assert later.granted.allocations[0].id == gone.id
             assert later.granted.allocations[0].end_reason == "RELEASED"
             assert later.granted.allocations[0].resources == gone.resources
+            tokens = [each.fencing_token for each in later.granted.allocations]
+            assert tokens == [each.fencing_token for each in first.granted.allocations]
 
     run(scene())
 
