@@ -16,12 +16,22 @@ from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Any, get_args
+from typing import get_args
 
 from raftalloc.core import commands, events
 from raftalloc.core.commands import Asked, Entry, Origin
 from raftalloc.core.events import Happened
-from raftalloc.core.layout import FORMAT, Family, Layout, Strings, pack, unpack
+from raftalloc.core.layout import (
+    DAMAGE,
+    FORMAT,
+    Family,
+    Layout,
+    Strings,
+    check_list,
+    check_types,
+    pack,
+    unpack,
+)
 from raftalloc.core.snapshot import content_digest, decode_state, encode_state
 
 __all__ = [
@@ -69,11 +79,13 @@ def encode_entry(entry: Entry) -> bytes:
 
 def decode_entry(data: bytes) -> Entry:
     """The inverse. Raises ValueError for garbage and for a format this build does not know."""
-    _, at_ms, proposer, strings, asked, origins = _open(data, 6, "entry")
+    _, at_ms, proposer, strings, asked, origins = unpack(data, 6, "entry")
     try:
+        check_types("entry", (at_ms, int), (proposer, str), (origins, list))
+        check_list("texts", strings, str)
         found = COMMANDS.unpack(asked, strings)
         who = _ORIGINS.unpack(origins, strings, len(found))
-    except (IndexError, KeyError, TypeError, StopIteration) as error:
+    except DAMAGE as error:
         raise ValueError(f"a damaged entry: {error!r}") from error
     return Entry(at_ms, proposer, tuple(map(Asked, found, who)))
 
@@ -87,12 +99,16 @@ def encode_events(happened: Sequence[Happened]) -> bytes:
 
 def decode_events(data: bytes) -> tuple[Happened, ...]:
     """The inverse. Raises ValueError."""
-    _, strings, packed, causes = _open(data, 4, "event block")
+    _, strings, packed, causes = unpack(data, 4, "event block")
     try:
+        check_list("texts", strings, str)
         found = EVENTS.unpack(packed, strings)
-    except (IndexError, KeyError, TypeError, StopIteration) as error:
+        caused = _numbers(causes)
+    except DAMAGE as error:
         raise ValueError(f"a damaged event block: {error!r}") from error
-    return tuple(map(Happened, found, _numbers(causes)))
+    if len(caused) != len(found):
+        raise ValueError(f"a damaged event block: {len(found)} events, {len(caused)} causes")
+    return tuple(map(Happened, found, caused))
 
 
 def encode_block(block: Block) -> bytes:
@@ -102,7 +118,15 @@ def encode_block(block: Block) -> bytes:
 
 def decode_block(data: bytes) -> Block:
     """The inverse; entry and events stay packed. Raises ValueError."""
-    return Block(*_open(data, 6, "block")[1:])
+    _, index, at_ms, entry, happened, chain = unpack(data, 6, "block")
+    try:
+        check_types("block", (index, int), (at_ms, int), (entry, bytes), (happened, bytes))
+        check_types("block", (chain, bytes))
+    except TypeError as error:
+        raise ValueError(f"a damaged block: {error}") from error
+    if index < 0 or len(chain) != len(CHAIN_START):
+        raise ValueError(f"a damaged block: index {index}, {len(chain)} bytes of chain")
+    return Block(index, at_ms, entry, happened, chain)
 
 
 def next_chain(previous: bytes, index: int, entry: bytes, events_bytes: bytes) -> bytes:
@@ -112,17 +136,6 @@ def next_chain(previous: bytes, index: int, entry: bytes, events_bytes: bytes) -
     digest.update(entry)
     digest.update(events_bytes)
     return digest.digest()
-
-
-def _open(data: bytes, length: int, what: str) -> list[Any]:
-    fields = unpack(data)
-    if not isinstance(fields, list) or not fields or not isinstance(fields[0], int):
-        raise ValueError(f"this is no {what}")
-    if fields[0] > FORMAT:
-        raise ValueError(f"{what} of format {fields[0]}; this build reads up to {FORMAT}")
-    if len(fields) < length:
-        raise ValueError(f"a damaged {what}: {len(fields)} of {length} fields")
-    return fields[:length]
 
 
 def _ints(numbers: Sequence[int]) -> bytes:

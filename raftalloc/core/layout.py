@@ -19,7 +19,7 @@ from typing import Any
 
 import msgpack
 
-from raftalloc.core.commands import Constraint
+from raftalloc.core.commands import OPERATOR_NAMES, Constraint
 from raftalloc.core.quantities import Vector
 
 assert sys.byteorder == "little", (
@@ -29,6 +29,9 @@ assert array("q").itemsize == 8, "int64 columns need an 8-byte 'q'"
 
 FORMAT = 0
 """Of everything that core writes. Golden files pin it; a newer one is refused, never guessed at."""
+
+DAMAGE = (AttributeError, IndexError, KeyError, OverflowError, StopIteration, TypeError)
+"""What damaged bytes raise on their way through a decoder, besides ValueError; decoders make ValueError of it."""
 
 Record = Any
 """Any frozen dataclass of the field types below; the types differ from call to call."""
@@ -80,7 +83,14 @@ def _pack_texts(values: Sequence[str], strings: Strings) -> bytes:
 
 
 def _unpack_texts(data: bytes, strings: Sequence[str]) -> list[str]:
-    return [strings[number] for number in _unpack_ints(data)]
+    return [_text(strings, number) for number in _unpack_ints(data)]
+
+
+def _text(strings: Sequence[str], number: int) -> str:
+    """A text of the table; a number below 0 is damage, which Python would read as one from the end."""
+    if number < 0:
+        raise ValueError(f"there is no text {number}")
+    return strings[number]
 
 
 def _pack_lists(values: Sequence[Sequence[Any]], flatten: Callable[[Any], Iterable[int]]) -> bytes:
@@ -98,8 +108,12 @@ def _unpack_lists(
     """The inverse, for items of `width` numbers each."""
     numbers = _unpack_ints(data)
     count, position = numbers[0], numbers[0] + 1
+    if not 0 <= count < len(numbers):
+        raise ValueError(f"a column of {count} lists in {len(numbers)} numbers")
     rows: list[tuple[Any, ...]] = []
     for length in numbers[1 : count + 1]:
+        if not 0 <= length <= len(numbers):
+            raise ValueError(f"a list of {length} items in {len(numbers)} numbers")
         items = []
         for _ in range(length):
             items.append(build(numbers[position : position + width]))
@@ -115,7 +129,7 @@ def _pack_vectors(values: Sequence[Vector], strings: Strings) -> bytes:
 
 
 def _unpack_vectors(data: bytes, strings: Sequence[str]) -> list[tuple[Any, ...]]:
-    return _unpack_lists(data, 2, lambda item: (strings[item[0]], item[1]))
+    return _unpack_lists(data, 2, lambda item: (_text(strings, item[0]), item[1]))
 
 
 def _pack_text_tuples(values: Sequence[tuple[str, ...]], strings: Strings) -> bytes:
@@ -123,7 +137,7 @@ def _pack_text_tuples(values: Sequence[tuple[str, ...]], strings: Strings) -> by
 
 
 def _unpack_text_tuples(data: bytes, strings: Sequence[str]) -> list[tuple[Any, ...]]:
-    return _unpack_lists(data, 1, lambda item: strings[item[0]])
+    return _unpack_lists(data, 1, lambda item: _text(strings, item[0]))
 
 
 def _pack_text_pairs(values: Sequence[tuple[tuple[str, str], ...]], strings: Strings) -> bytes:
@@ -131,7 +145,10 @@ def _pack_text_pairs(values: Sequence[tuple[tuple[str, str], ...]], strings: Str
 
 
 def _unpack_text_pairs(data: bytes, strings: Sequence[str]) -> list[tuple[Any, ...]]:
-    return _unpack_lists(data, 2, lambda item: (strings[item[0]], strings[item[1]]))
+    return _unpack_lists(data, 2, lambda item: (_text(strings, item[0]), _text(strings, item[1])))
+
+
+_OPERATORS = tuple(str(operator) for operator in OPERATOR_NAMES)
 
 
 def _pack_constraints(values: Sequence[tuple[Constraint, ...]], strings: Strings) -> bytes:
@@ -157,16 +174,25 @@ def _constraints_of(text: str) -> tuple[Constraint, ...]:
     constraints: list[Constraint] = []
     position = 0
     while position < len(text):
-        colon = text.index(":", position)
-        count, position = int(text[position:colon]), colon + 1
+        count, position = _length_at(text, position)
         words: list[str] = []
         for _ in range(count):
-            colon = text.index(":", position)
-            length, position = int(text[position:colon]), colon + 1
+            length, position = _length_at(text, position)
             words.append(text[position : position + length])
             position += length
+        if position > len(text) or len(words) < 2 or words[1] not in _OPERATORS:
+            raise ValueError(f"no constraint, or one that this build does not know: {words}")
         constraints.append(Constraint(words[0], int(words[1]), tuple(words[2:])))
     return tuple(constraints)
+
+
+def _length_at(text: str, position: int) -> tuple[int, int]:
+    """The length written at a position, and the position behind it."""
+    colon = text.index(":", position)
+    digits = text[position:colon]
+    if len(digits) > 9 or not digits.isascii() or not digits.isdigit():
+        raise ValueError(f"no length: {digits[:20]!r}")
+    return int(digits), colon + 1
 
 
 _PACKERS: dict[Any, tuple[Callable[..., bytes], Callable[..., list[Any]]]] = {
@@ -218,14 +244,14 @@ class Layout:
         values: list[list[Any]] = []
         for field, column in zip(self._fields, columns, strict=False):
             values.append(field.unpack(column, strings))
+        if any(len(value) != count for value in values):
+            raise ValueError(f"the columns of {self.record_type.__name__} differ in length")
         for field in self._fields[len(columns) :]:
             if field.default is dataclasses.MISSING:
                 raise ValueError(
                     f"{self.record_type.__name__}.{field.name} is missing and has no default"
                 )
             values.append([field.default] * count)
-        if any(len(value) != count for value in values):
-            raise ValueError(f"the columns of {self.record_type.__name__} differ in length")
         return (
             [self.record_type(*row) for row in zip(*values, strict=True)]
             if values
@@ -256,8 +282,13 @@ class Family:
     def unpack(self, packed: Sequence[Any], strings: Sequence[str]) -> list[Record]:
         """The records, in the order they were packed in. Raises ValueError for what it cannot read."""
         numbers, tables = packed
-        if tables and max(tables) >= len(self._layouts):
-            raise ValueError(f"record type {max(tables)} is not known to this build")
+        for number, table in tables.items():
+            if not 0 <= number < len(self._layouts):
+                raise ValueError(f"record type {number} is not known to this build")
+            if table[0] != numbers.count(number):  # before anything of that size is made
+                raise ValueError(
+                    f"{table[0]} records of type {number}, {numbers.count(number)} named"
+                )
         queues = {
             number: iter(self._layouts[number].unpack(table[1:], strings, table[0]))
             for number, table in tables.items()
@@ -270,9 +301,28 @@ def pack(value: Any) -> bytes:
     return typing.cast("bytes", msgpack.packb(value, use_bin_type=True))
 
 
-def unpack(data: bytes) -> Any:
-    """The inverse; raises ValueError for garbage."""
+def unpack(data: bytes, length: int, what: str) -> list[Any]:
+    """The fields of an encoding, of which the first is its format; raises ValueError for garbage and newer formats."""
     try:
-        return msgpack.unpackb(data, raw=False, strict_map_key=False)
-    except (msgpack.UnpackException, TypeError, OverflowError) as error:
-        raise ValueError(f"not msgpack: {error}") from error
+        fields = msgpack.unpackb(data, raw=False, strict_map_key=False)
+    except (msgpack.UnpackException, ValueError, *DAMAGE) as error:
+        raise ValueError(f"this is no {what}: {error!r}") from error
+    if not isinstance(fields, list) or not fields or not isinstance(fields[0], int):
+        raise ValueError(f"this is no {what}")
+    if not 0 <= fields[0] <= FORMAT:
+        raise ValueError(f"{what} of format {fields[0]}; this build reads up to {FORMAT}")
+    if len(fields) != length:
+        raise ValueError(f"a damaged {what}: {len(fields)} of {length} fields")
+    return fields
+
+
+def check_types(what: str, *values: tuple[Any, type[Any]]) -> None:
+    """Raise TypeError for the first value that is not of its type; a bool is no int."""
+    for value, wanted in values:
+        if type(value) is not wanted:
+            raise TypeError(f"{what}: {value!r:.40} is no {wanted.__name__}")
+
+
+def check_list(what: str, values: Any, wanted: type[Any]) -> None:
+    """The same for every item of a list."""
+    check_types(what, (values, list), *((value, wanted) for value in values))

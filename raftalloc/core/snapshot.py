@@ -16,9 +16,19 @@ import numpy as np
 
 from raftalloc.core.events import Answered, NodeRegistered, Queued, ReservationMade
 from raftalloc.core.kinds import Kinds
-from raftalloc.core.layout import FORMAT, Layout, Strings, pack, unpack
+from raftalloc.core.layout import (
+    DAMAGE,
+    FORMAT,
+    Layout,
+    Strings,
+    check_list,
+    check_types,
+    pack,
+    unpack,
+)
 from raftalloc.core.leases import devices_of
 from raftalloc.core.names import Names
+from raftalloc.core.quantities import DEVICES_PER_NODE_MAX, KINDS_MAX, is_kind
 from raftalloc.core.queues import Waiting
 from raftalloc.core.records import EndedRecord
 from raftalloc.core.reservations import Reservation
@@ -45,19 +55,30 @@ def encode_state(state: State) -> bytes:
 
 
 def decode_state(data: bytes) -> State:
-    """The inverse. Raises ValueError for garbage, a newer format or rules that this build does not know."""
-    fields = unpack(data)
-    if not isinstance(fields, list) or len(fields) != 3:
-        raise ValueError("this is no state snapshot")
-    if fields[0] > FORMAT:
-        raise ValueError(f"snapshot of format {fields[0]}; this build reads up to {FORMAT}")
-    _, strings, body = fields
+    """The inverse. Raises ValueError for garbage, a newer format or rules that this build does not know.
+
+    What is damaged beyond reading is refused; bytes that read well but lie are for checksums to find, and for
+    `invariants.check`.
+    """
+    _, strings, body = unpack(data, 3, "state snapshot")
+    try:
+        check_list("texts", strings, str)
+        return _decode(strings, body)
+    except (AssertionError, *DAMAGE) as error:
+        raise ValueError(f"a damaged state snapshot: {error!r}") from error
+
+
+def _decode(strings: list[str], body: dict[str, Any]) -> State:
     state = State()
+    check_list("counters", body["counters"], int)
     state.index, state.now_ms, state.rules_version, state.token, state.next_id = body["counters"]
     if state.rules_version > RULES_VERSION:
         raise ValueError(
             f"the state decides by rules {state.rules_version}; this build knows {RULES_VERSION}"
         )
+    check_list("kinds", body["kinds"], str)
+    if not all(map(is_kind, body["kinds"])) or len(body["kinds"]) > KINDS_MAX:
+        raise ValueError(f"a damaged state snapshot: kinds {body['kinds']!r:.80}")
     state.kinds = Kinds(body["kinds"])
     _unpack_fleet(state, body["fleet"], strings)
     _unpack_quotas(state, body["quotas"])
@@ -109,6 +130,8 @@ def _pack_fleet(state: State, strings: Strings) -> list[Any]:
 def _unpack_fleet(state: State, packed: Sequence[Any], strings: Sequence[str]) -> None:
     used, is_used, states, deadlines_ms, serials, free_rows, next_serial, weights = packed
     fleet, kinds = state.fleet, state.kinds
+    for numbers in (states, deadlines_ms, serials, free_rows, weights):
+        check_list("rows", numbers, int)
     events = iter(_unpack_records(NodeRegistered, used, strings))
     for row, there in enumerate(is_used):
         event = next(events) if there else None
@@ -137,9 +160,23 @@ def _pack_quotas(state: State) -> list[Any]:
 
 def _unpack_quotas(state: State, packed: Sequence[Any]) -> None:
     names, parents, implicit, order, free_rows, limits = packed
+    check_list("quotas", names, str)
+    for numbers in (parents, order, free_rows):
+        check_list("quotas", numbers, int)
+    _check_tree(parents, order)
     state.quotas.restore(names, parents, implicit, order, free_rows)
     shape = (len(names), len(state.kinds))
     state.quotas.limit[: shape[0], : shape[1]] = np.frombuffer(limits, np.int64).reshape(shape)
+
+
+def _check_tree(parents: list[int], order: list[int]) -> None:
+    """Every quota leads up to root: a circle would never end."""
+    for start in order:
+        row, steps = start, 0
+        while row >= 0:
+            row, steps = parents[row], steps + 1
+            if steps > len(order):
+                raise ValueError("a damaged state snapshot: quotas stand in a circle")
 
 
 # -- queue, reservations, sessions -----------------------------------------------------------------
@@ -210,6 +247,7 @@ def _unpack_sessions(state: State, packed: Sequence[Any], strings: Sequence[str]
     opened, keys, tombstones, records = packed
     outcomes = iter(_unpack_records(Answered, records, strings))
     for ident, principal, used_ms, floor, indices in opened:
+        check_types("session", (ident, int), (principal, str), (used_ms, int), (floor, int))
         session = Session(ident, principal, used_ms, floor)
         for index in indices:
             answered = next(outcomes)
@@ -254,7 +292,10 @@ def _devices_in_use(state: State) -> int:
     ]
     for reservation in state.reservations.by_id.values():
         in_use += [int(device) for device, _ in reservation.made.devices]
-    return 1 + max(in_use, default=0)
+    highest = max(in_use, default=0)
+    if not 0 <= highest < DEVICES_PER_NODE_MAX:
+        raise ValueError(f"a damaged state snapshot: device {highest}")
+    return 1 + highest
 
 
 def _hold(state: State, reservation: Reservation) -> None:

@@ -65,7 +65,13 @@ class Table:
         return self.high, self.free, {n: c[: self.high].tobytes() for n, c in self.columns.items()}
 
     def restore(self, high: int, free: list[int], columns: Mapping[str, bytes]) -> None:
-        """The inverse of `parts`; a column that is missing (an older format) stays zero."""
+        """The inverse of `parts`; a column that is missing (an older format) stays zero. Raises ValueError."""
+        if not columns or any(
+            len(data) != 8 * high * self.widths[name] for name, data in columns.items()
+        ):
+            raise ValueError(
+                f"columns that are no {high} rows long"
+            )  # before room is made for them
         self._grow(max(_ROWS_MIN, 1 << max(0, high - 1).bit_length()))
         self.high, self.free = high, list(free)
         for name, data in columns.items():
