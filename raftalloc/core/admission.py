@@ -26,7 +26,7 @@ from raftalloc.core.rejections import Rejection
 from raftalloc.core.state import State
 from raftalloc.core.turns import Turns
 
-ADMITTED_MAX = 20_000
+ADMITTED_MAX = 1_000
 """Grants from the queue in one settle; what is left goes on at the next entry."""
 FREED_ROWS_MAX = 64
 """With more rows freed at once, looking at every line is quicker than comparing each row with all of them."""

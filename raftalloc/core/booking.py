@@ -20,7 +20,7 @@ from raftalloc.core.events import (
     ReservationMoved,
     ReservationOpened,
 )
-from raftalloc.core.headroom import booked_peak, no_capacity, quota_rejection, unsatisfiable
+from raftalloc.core.headroom import booked_peak
 from raftalloc.core.matrix import score_of
 from raftalloc.core.placement import (
     Ask,
@@ -35,6 +35,7 @@ from raftalloc.core.placement import (
 from raftalloc.core.profiles import least_free
 from raftalloc.core.quotas import NO_LIMIT
 from raftalloc.core.records import DONE, Outcome
+from raftalloc.core.refusals import no_capacity, quota_rejection, unsatisfiable
 from raftalloc.core.rejections import Rejection
 from raftalloc.core.requests import Decision, ended
 from raftalloc.core.reservations import RESERVATIONS_MAX, SERVING, Reservation

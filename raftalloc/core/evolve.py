@@ -98,11 +98,13 @@ def _fleet_or_quota(
             state.fleet.matrix.make_room(0, len(state.kinds))
             state.quotas.make_room(0, len(state.kinds))
             state.queue.lines.make_room(len(state.kinds))
+            state.profiles.clear()  # they are as wide as the matrix was
         case WeightsSet():
             state.fleet.matrix.set_weights(state.kinds.columns(event.weights))
         case NodeRegistered():
             capacity = state.kinds.columns(event.capacity)
             row = state.fleet.register(event, capacity, len(state.kinds))
+            state.profiles.clear()  # it may have more devices than any node before
             _forget_fleet(state, row)
         case NodeStateChanged():
             row = state.fleet.row(event.node_id)

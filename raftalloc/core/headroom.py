@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
-from raftalloc.core import lines, rejections
+from raftalloc.core import lines
 from raftalloc.core.events import Queued
-from raftalloc.core.matrix import exact_sum
 from raftalloc.core.placement import Ask, Placement, Room, place, possible_members
 from raftalloc.core.quotas import NO_LIMIT
-from raftalloc.core.rejections import NUMBER_MAX, Rejection
+from raftalloc.core.refusals import no_capacity, quota_rejection, unsatisfiable
+from raftalloc.core.rejections import Rejection
 from raftalloc.core.state import State
 
 
@@ -76,18 +74,6 @@ def quota_blocker(state: State, queued: Queued, ask: Ask, members: int) -> Block
     return None
 
 
-def quota_rejection(state: State, row: int, column: int, asked: int) -> Rejection:
-    """QUOTA_EXCEEDED with its numbers."""
-    quotas, kind = state.quotas, state.kinds.names[column]
-    used = int(quotas.used[row, column] + quotas.held[row, column])
-    numbers = (
-        (f"asked.{kind}", min(asked, NUMBER_MAX)),
-        (f"limit.{kind}", int(quotas.limit[row, column])),
-        (f"used.{kind}", used),
-    )
-    return Rejection(rejections.QUOTA_EXCEEDED, f"resources.{kind}", quotas.names[row], numbers)
-
-
 def booked_peak(state: State, row: int, column: int, until_ms: int) -> int:
     """The most that windows booked ahead charge to a quota at any moment before until_ms (0: for ever).
 
@@ -123,57 +109,3 @@ def never(state: State, queued: Queued, ask: Ask) -> Rejection | None:
     if possible_members(state, ask) < members:
         return unsatisfiable(state, ask, members)
     return None
-
-
-def unsatisfiable(state: State, ask: Ask, members: int) -> Rejection:
-    """UNSATISFIABLE, with the largest that any row has of the kind that is shortest."""
-    fleet, kinds = state.fleet, state.kinds
-    nodes = np.flatnonzero(fleet.is_node & fleet.constraint_mask(ask.constraints))
-    for column, amount in ask.parts:
-        rows = (
-            nodes if (column, amount) in ask.node_parts else np.array(fleet.providers(), np.int64)
-        )
-        largest = int(fleet.matrix.capacity[rows, column].max(initial=0))
-        if largest < amount:
-            kind = kinds.names[column]
-            numbers = ((f"asked.{kind}", amount), (f"largest.{kind}", largest))
-            return Rejection(rejections.UNSATISFIABLE, f"resources.{kind}", kind, numbers)
-    # Each kind is there somewhere, but not all on one node, or not for so many members, or not on such devices.
-    field = "gpu_models" if ask.models else "count" if members > 1 else "resources"
-    column, amount = ask.parts[0]
-    kind = kinds.names[column]
-    rows = nodes if ask.node_parts else np.array(fleet.providers(), np.int64)
-    largest = int(fleet.matrix.capacity[rows, column].max(initial=0))
-    together = (
-        (f"asked.{kind}", amount),
-        (f"largest.{kind}", largest),
-        ("members", members),
-        ("members_possible", possible_members(state, ask)),
-    )
-    return Rejection(rejections.UNSATISFIABLE, field, kind, together)
-
-
-def no_capacity(state: State, ask: Ask, members: int) -> Rejection:
-    """NO_CAPACITY, with what is free now of the kind that is shortest."""
-    fleet = state.fleet
-    ready = fleet.is_node & fleet.is_ready & fleet.constraint_mask(ask.constraints)
-    nodes = np.flatnonzero(ready)
-    providers = np.array([r for r in fleet.providers() if fleet.is_ready[r]], np.int64)
-    shortest: tuple[bool, int, int, int, int] | None = None
-    for column, amount in ask.parts:
-        rows = nodes if (column, amount) in ask.node_parts else providers
-        free = fleet.matrix.free[rows, column]
-        most, total = int(free.max(initial=0)), exact_sum(np.maximum(free, 0))
-        if shortest is None or (most < amount and not shortest[0]):
-            shortest = (most < amount, column, amount, most, total)
-    assert shortest is not None, "a demand has at least one kind"
-    _, column, amount, most, total = shortest
-    kind = state.kinds.names[column]
-    numbers = (
-        (f"asked.{kind}", amount),
-        (f"free_most.{kind}", most),
-        (f"free.{kind}", total),
-        ("members", members),
-        ("nodes_ready", len(nodes)),
-    )
-    return Rejection(rejections.NO_CAPACITY, f"resources.{kind}", kind, numbers)

@@ -75,9 +75,8 @@ def apply(state: State, entry: Entry, index: int) -> Applied:
     happened: list[Happened] = []
     outcomes: list[Outcome] = []
     for row, asked in enumerate(entry.asked):
-        if not isinstance(
-            asked.command, TakeLead
-        ):  # it moves deadlines that are due only because nobody led
+        # TakeLead moves deadlines that are due only because nobody led.
+        if not isinstance(asked.command, TakeLead):
             _run(state, settle(state), SETTLED, happened)
         outcomes.append(_carry_out(state, asked, row, happened))
     _run(state, settle(state), SETTLED, happened)
@@ -99,6 +98,8 @@ def next_due_ms(state: State) -> int:
 def _carry_out(state: State, asked: Asked, row: int, happened: list[Happened]) -> Outcome:
     known = recall(state, asked)
     if known is not None:
+        if known.rejection is not None and not known.replayed:
+            _emit(state, _refused(asked.command, known.rejection), row, happened)
         return known
     result = _run(state, decide(state, asked.command, asked.origin), row, happened)
     if isinstance(result, Rejection):

@@ -92,6 +92,43 @@ _SENTENCES: Final = {
     KEYS_EXHAUSTED: "too many idempotency keys are in use ({limit})",
     RULES_UNKNOWN: "this build does not know rules version {subject}",
 }
+_SENTENCES_BY_FIELD: Final = {
+    (NO_CAPACITY, "gpu_models"): (
+        "no feasible node has {asked} of {kind} free on suitable devices; the most is {free_most}"
+    ),
+    (
+        NO_CAPACITY,
+        "resources",
+    ): "each kind asked is free somewhere, but no one of {nodes_ready} nodes has all",
+    (
+        NO_CAPACITY,
+        "count",
+    ): "no room for all {members} members at once; {nodes_able} nodes could take one",
+    (NO_CAPACITY, "duration_ms"): (
+        "{nodes_able} nodes have room now, but windows booked ahead need it before the request would end"
+    ),
+    (
+        NO_CAPACITY,
+        "extension_ms",
+    ): "a window booked ahead needs {asked} of {kind} that a longer run would keep",
+    (UNSATISFIABLE, "constraints"): (
+        "no node that satisfies the constraints could ever serve {asked} of {kind}: "
+        "{nodes_matching} do, the largest has {largest}"
+    ),
+    (UNSATISFIABLE, "gpu_models"): (
+        "no node could ever serve {asked} of {kind} on suitable devices: the most on one is {largest}"
+    ),
+    (
+        UNSATISFIABLE,
+        "count",
+    ): "the whole fleet could hold {members_possible} members, a gang of {members} was asked",
+    (
+        UNSATISFIABLE,
+        "resources",
+    ): "each kind asked is offered, but not all by one of {nodes_matching} nodes",
+}
+"""Where the field tells what is short, the sentence says it."""
+
 _REMEDIES: Final = {
     QUOTA_EXCEEDED: "release something, wait (wait_ms), or raise the quota",
     NO_CAPACITY: "wait (wait_ms), ask for less, or add nodes",
@@ -121,6 +158,24 @@ _REMEDIES: Final = {
     KEYS_EXHAUSTED: "use sessions instead of free-form keys",
     RULES_UNKNOWN: "upgrade every replica first",
 }
+_REMEDIES_BY_FIELD: Final = {
+    (
+        NO_CAPACITY,
+        "gpu_models",
+    ): "wait (wait_ms), accept other gpu_models, or ask for a smaller share",
+    (
+        NO_CAPACITY,
+        "count",
+    ): "wait (wait_ms), or ask without gang, so that each member may start alone",
+    (
+        NO_CAPACITY,
+        "duration_ms",
+    ): "ask for a shorter duration, or wait (wait_ms) until the window is over",
+    (NO_CAPACITY, "extension_ms"): "ask for a shorter extension",
+    (UNSATISFIABLE, "constraints"): "drop or widen a constraint, or ask for less",
+    (UNSATISFIABLE, "gpu_models"): "accept other gpu_models, or ask for fewer devices",
+    (UNSATISFIABLE, "count"): "ask for a smaller gang, or add nodes",
+}
 CODES: Final = tuple(_SENTENCES)
 """All codes there are."""
 
@@ -144,9 +199,10 @@ def describe(rejection: Rejection) -> str:
         amount = plain in ("asked", "free", "free_most", "largest", "limit", "used", "left")
         words[plain] = text_of(kind, value) if amount and kind else str(value)
     words["kind"] = f"{kind} ({unit_of(kind)})" if kind else "resources"
-    return _SENTENCES[rejection.code].format_map(words)
+    by_field = _SENTENCES_BY_FIELD.get((rejection.code, rejection.field))
+    return (by_field or _SENTENCES[rejection.code]).format_map(words)
 
 
 def remedy_of(rejection: Rejection) -> str:
     """What would help, in one phrase."""
-    return _REMEDIES[rejection.code]
+    return _REMEDIES_BY_FIELD.get((rejection.code, rejection.field)) or _REMEDIES[rejection.code]

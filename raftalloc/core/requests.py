@@ -21,19 +21,13 @@ from raftalloc.core.events import (
     Renewed,
     Withdrawn,
 )
-from raftalloc.core.headroom import (
-    Blocked,
-    booked_peak,
-    never,
-    quota_blocker,
-    quota_rejection,
-    rejection_of,
-)
+from raftalloc.core.headroom import Blocked, booked_peak, never, quota_blocker, rejection_of
 from raftalloc.core.lines import shape_of
 from raftalloc.core.placement import Ask, Placement, choose_devices
 from raftalloc.core.profiles import profile_of
 from raftalloc.core.quotas import NO_LIMIT
 from raftalloc.core.records import DONE, GRANTED, QUEUED, Outcome
+from raftalloc.core.refusals import quota_rejection
 from raftalloc.core.rejections import NUMBER_MAX, Rejection
 from raftalloc.core.reservations import SERVING, Reservation
 from raftalloc.core.state import State

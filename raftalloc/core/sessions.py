@@ -84,12 +84,17 @@ class Sessions:
             del self.tombstones[key]
 
     def oldest_ms(self) -> int:
-        """When the session or key that expires first was last used; 0: there is none."""
+        """When the session or key that expires first was last used; 0: there is none.
+
+        A tombstone counts as used TOMBSTONE_MS later than its key was, so that it is forgotten so much later.
+        """
         times = []
         if self.sessions:
             times.append(next(iter(self.sessions.values())).used_ms)
         if self.keys:
             times.append(next(iter(self.keys.values()))[2])
+        if self.tombstones:
+            times.append(next(iter(self.tombstones.values())) + TOMBSTONE_MS)
         return min(times, default=0)
 
     def keys_count(self) -> int:
