@@ -19,7 +19,6 @@ from raftalloc.core.commands import COUNT_MAX
 from raftalloc.errors import InvalidRequest, RaftallocError
 from raftalloc.replay import pacing
 from raftalloc.replay.connection import Connection as GroupConnection
-from raftalloc.replay.embedded import EmbeddedReplay
 from raftalloc.replay.fleet import read_fleet
 from raftalloc.replay.group import GroupReplay, fitting_speed
 from raftalloc.replay.picture import draw
@@ -123,6 +122,9 @@ def _check(options: ReplayOptions) -> None:
 def _embedded(
     fleet: list[NodeSpec], workload: Workload, options: ReplayOptions, patience: Patience
 ) -> dict[str, Any]:
+    # Imported where it is wanted: with numpy and the core it takes longer than all other commands together.
+    from raftalloc.replay.embedded import EmbeddedReplay
+
     run = EmbeddedReplay(fleet, workload, keep_blocks=options.verify)
 
     def progress(submitted: int, at_ms: int) -> None:

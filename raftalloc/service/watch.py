@@ -124,10 +124,13 @@ class Watches:
                 if found:
                     yield Seens(found, position - 1)
             yield Seens((), max(head, position - 1))
+            given_at = self._clock.monotonic()
             while True:
                 seens = await self._heard(listener, position, wanted)
-                if seens is not None:
+                quiet = self._clock.monotonic() - given_at
+                if seens.events or quiet >= self._life_seconds:
                     yield seens
+                    given_at = self._clock.monotonic()
         finally:
             self._watchers -= 1
             self._listeners.discard(listener)
@@ -155,8 +158,8 @@ class Watches:
             for listener in self._listeners:
                 listener.end()
 
-    async def _heard(self, listener: _Listener, position: int, wanted: EventFilter) -> Seens | None:
-        """What was heard and is wanted, or a sign of life; None where all of it was filtered out."""
+    async def _heard(self, listener: _Listener, position: int, wanted: EventFilter) -> Seens:
+        """What was heard and is wanted; without events: nothing was heard for a while, or nothing wanted."""
         heard = await listener.listen(self._life_seconds)
         if not heard:
             return Seens((), self._engine.index)
@@ -166,7 +169,7 @@ class Watches:
             if decided.index >= position
             for seen in _pick(decided.index, decided.at_ms, decided.happened, wanted)
         )
-        return Seens(found, heard[-1].index) if found else None
+        return Seens(found, heard[-1].index)
 
     def _refuse_closed(self) -> None:
         if self._closed:

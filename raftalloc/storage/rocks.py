@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 
     from raftalloc.ports import Disk
 
-READ_BYTES_MAX: Final = 16 << 20
-"""A page of blocks ends once it holds this much, whatever the limit."""
+READ_BYTES_MAX: Final = 4 << 20
+"""A page of blocks ends once it holds this much, whatever the limit; as JSON in an answer it is ten times that."""
 PRUNE_BLOCKS_MAX: Final = 1000
 _WRITE_BUFFER_BYTES: Final = 16 << 20
 _BLOCK: Final = b"b"

@@ -84,6 +84,24 @@ def test_a_batch_ends_at_its_number_of_commands_and_a_submit_is_never_split(run:
     run(story())
 
 
+def test_a_batch_ends_at_the_members_that_its_commands_ask_for(run: Run):
+    async def story() -> None:
+        replica = await Replica().open()
+        await replica.submit(node())
+        replica.consensus.gate.clear()
+        tasks = [asyncio.create_task(replica.submit(ask()))]
+        await settle()
+        counts = (1_500, 400, 200, 9_000, 1)
+        tasks += [asyncio.create_task(replica.submit(ask(count=count))) for count in counts]
+        await settle()
+        replica.consensus.gate.set()
+        await asyncio.gather(*tasks)
+        assert [len(entry) for entry in replica.commands[3:]] == [2, 1, 1, 1]
+        await replica.close()
+
+    run(story())
+
+
 def test_a_batch_ends_at_its_bytes(run: Run):
     async def story() -> None:
         replica = await Replica(batch_bytes=3_000).open()

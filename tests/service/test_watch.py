@@ -250,6 +250,25 @@ def test_a_silent_stream_gives_signs_of_life_that_say_how_far_it_is(run: Run):
     run(story())
 
 
+def test_a_stream_whose_filter_lets_nothing_through_still_says_how_far_it_is(run: Run):
+    async def story() -> None:
+        replica = await Replica().open()
+        watches = watches_of(replica)
+        reader = Reader(watches, 0, EventFilter(agent_id="nobody"))
+        await replica.submit(node())
+        for _ in range(16):
+            await replica.submit(ask("a"))
+            await replica.clock.advance(0.5, step=0.5)
+        assert reader.events == []
+        # All the while something was heard, so that silence alone would never have ended.
+        assert reader.got[-1].index > replica.engine.index - 12
+        assert len(reader.got) <= 4
+        await reader.stop()
+        await replica.close()
+
+    run(story())
+
+
 def test_an_index_that_has_left_the_store_is_compacted_at_once(run: Run):
     async def story() -> None:
         store = MemoryStore()
