@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import shutil
 import socket
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -52,6 +53,21 @@ def run() -> Run:
         return asyncio.run(_bounded(coroutine, timeout))
 
     return runner
+
+
+@pytest.fixture
+def program() -> Callable[[str], str]:
+    """`program("promtool")`: its path. Where it is missing the test is skipped, and in CI it fails."""
+
+    def path(name: str) -> str:
+        found = shutil.which(name)
+        if found is None and os.environ.get("CI") == "true":
+            pytest.fail(f"{name} is not on PATH; .ci/run is to install it")
+        if found is None:
+            pytest.skip(f"{name} is not on PATH; Debian's package has it (see .ci/run)")
+        return found
+
+    return path
 
 
 @pytest.fixture

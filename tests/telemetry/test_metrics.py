@@ -1,11 +1,9 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
-
-import pytest
 
 from raftalloc.core import events
 from raftalloc.core.records import KindUse
@@ -131,12 +129,9 @@ def test_the_rules_find_what_breaks_them():
     assert TYPES_IN_NAME.search("raftalloc_nodes_gauge")
 
 
-def test_promtool_has_no_complaint():
-    promtool = shutil.which("promtool")
-    if promtool is None:
-        pytest.skip("promtool is not installed: the rules above stand in for it")
+def test_promtool_has_no_complaint(program: Callable[[str], str]):
     checked = subprocess.run(
-        [promtool, "check", "metrics"],
+        [program("promtool"), "check", "metrics"],
         input=everything().render(),
         capture_output=True,
         timeout=30,
