@@ -53,6 +53,7 @@ class Story:
         except Killed:
             self._crash(power=self._crash_cuts)
         self.history[self.journal.mark] = said(self.journal)
+
     def do_append(self, sizes: list[int]) -> None:
         for size in sizes:
             self.number += 1
