@@ -19,15 +19,16 @@ if TYPE_CHECKING:
 PYSYNCOBJ_VERSION: Final = "0.3.17"
 
 FINGERPRINTS: Final[Mapping[str, str]] = {
-    "FileJournal.__init__": "bdaa496431fffae4",
-    "FileJournal.add": "5d9d01d91db0af74",
-    "FileJournal.onOneSecondTimer": "6f7ec3b63e6890b3",
     "SyncObj.__applyLogEntries": "073db677773b5a2d",
+    "SyncObj.__deleteEntriesFrom": "3b23c411bb903d36",
+    "SyncObj.__getEntries": "e29c4b33293b2101",
     "SyncObj.__generateRaftTimeout": "92ed37d3620e781a",
     "SyncObj.__init__": "09df12cd7fd7d727",
     "SyncObj.__onBecomeLeader": "5a3fd97bc17dc1cf",
     "SyncObj.__onMessageReceived": "ddfe34b6c0282179",
     "SyncObj.__sendAppendEntries": "9cb9073128c392fa",
+    "SyncObj.__sendNextNodeIdx": "68aaeefc267b8896",
+    "SyncObj.__setCurrentTerm": "0ad5bf456ac06bd3",
     "SyncObj.__tryLogCompaction": "c2f8a0ec14cc7312",
     "SyncObj._applyCommand": "827f207d515b2d64",
     "SyncObj._checkCommandsToApply": "a386a8079361d204",

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
 from raftalloc.errors import (
@@ -17,7 +16,6 @@ from raftalloc.errors import (
     NoLeader,
     NotLeader,
     OutcomeUnknown,
-    Overloaded,
     ReplicaFailed,
     Unavailable,
 )
@@ -28,13 +26,11 @@ from raftalloc.raft.timing import DEFAULT_TIMING, check_addresses, check_timing
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from raftalloc.ports import Clock, Net, Poller, Rng
+    from raftalloc.ports import Clock, LogDisk, Net, Poller, Rng
     from raftalloc.raft.timing import Timing
 
 logger = logging.getLogger(__name__)
 
-JOURNAL_BYTES_MAX: Final = (1 << 32) - (64 << 20)
-"""Its journal counts bytes in 32 bits. Followers keep the margin, so that the leader refuses first."""
 TRANSFER_SECONDS: Final = 5.0
 _POLL_SECONDS: Final = 0.01
 
@@ -45,7 +41,6 @@ class RaftLog(Protocol):
     term: int
     commit_index: int
     applied_index: int
-    journal_bytes: int
     role: str
     leader_id: str
     is_raft_leader: bool
@@ -79,7 +74,9 @@ class Member:
         *,
         replica_id: str,
         peers: Mapping[str, tuple[str, int]],
+        cluster_id: str,
         directory: str,
+        log_disk: LogDisk,
         clock: Clock,
         net: Net,
         rng: Rng,
@@ -92,9 +89,9 @@ class Member:
         """Prepare a member; nothing is opened before `start`.
 
         peers: replica id -> (host, Raft port) of all members, this one included; loopback only, and not used with
-        a LocalNetwork as `net`. directory: exists; the journal is kept in it. apply: called once per entry, in
-        order, with its index. on_fatal: called once, with what stopped this replica. stamp, hear: the group's
-        time, which the leader's heartbeats carry.
+        a LocalNetwork as `net`. directory: exists; the journal is kept in it, on log_disk, which is this member's
+        own. apply: called once per entry, in order, with its index. on_fatal: called once, with what stopped this
+        replica. stamp, hear: the group's time, which the leader's heartbeats carry.
 
         Raises ConfigError for addresses, timing that cannot be used.
         """
@@ -113,7 +110,9 @@ class Member:
         self.net = net
         self._on_fatal = on_fatal
         self.timing = timing
-        self.journal = str(Path(directory) / "journal")
+        self.cluster_id = cluster_id
+        self.directory = directory
+        self.log_disk = log_disk
         self._log: RaftLog | None = None
         self._failure: BaseException | None = None
         self._pending: set[asyncio.Future[object]] = set()
@@ -153,8 +152,6 @@ class Member:
         if len(entry) > self.timing.entry_bytes_max:
             problem = f"{len(entry)} bytes, {self.timing.entry_bytes_max} are allowed"
             raise InvalidRequest("entry", problem, "ask for less at once")
-        if log.journal_bytes + len(entry) > JOURNAL_BYTES_MAX:
-            raise Overloaded("the journal has reached its 4 GiB; it takes no more entries")
         future: asyncio.Future[object] = asyncio.get_running_loop().create_future()
         self._pending.add(future)
         future.add_done_callback(self._pending.discard)

@@ -9,15 +9,13 @@ an exception in `apply` stops the replica instead of being retried for ever; the
 applying is bounded per tick; a stall of our own process is not taken for the leader's silence; callers of a leader that
 lost its place hear OutcomeUnknown instead of nothing; what was not written is sent when the socket has room.
 
-The journal is pysyncobj's own file: it survives kill -9, not a power cut. The wire is pickle: only 127.0.0.1 is
-allowed.
+The journal is our own (`journal.py`): what is said to others, or to a caller, is on this replica's disk before
+(`gate.py`); a leader counts itself for nothing else. The wire is pickle: only 127.0.0.1 is allowed.
 """
 
 from __future__ import annotations
 
 import queue
-import struct
-import warnings
 from typing import TYPE_CHECKING, Any, Final
 
 import pysyncobj.syncobj
@@ -29,8 +27,11 @@ from pysyncobj.version import VERSION
 
 from raftalloc.errors import ConfigError, DataDirectoryError, OutcomeUnknown, Overloaded
 from raftalloc.raft import guard
+from raftalloc.raft.gate import Gate
+from raftalloc.raft.journal import Journal
 from raftalloc.raft.local import LocalNetwork
 from raftalloc.raft.member import Member
+from raftalloc.raft.segments import Identity
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -65,21 +66,24 @@ class Replica(Member):
         transport: LocalTransport | None = None
         if isinstance(self.net, LocalNetwork):
             transport = self.net.transport(self.replica_id, nodes)
-        conf = _conf_of(self.timing, journal=self.journal, bind=f"{host}:{port}")
+        conf = _conf_of(self.timing, bind=f"{host}:{port}")
+        journal = Journal(
+            self.log_disk,
+            self.directory,
+            Identity(self.cluster_id, self.replica_id),
+            token=self.rng.token,
+            segment_bytes=self.timing.segment_bytes,
+        )
         try:
-            with warnings.catch_warnings():
-                # pysyncobj reads its own meta file without closing it.
-                warnings.simplefilter("ignore", ResourceWarning)
-                log = _Log(me, nodes.values(), conf, poller, transport, self)
-        except (struct.error, ValueError, OSError, MemoryError) as error:
-            raise DataDirectoryError(
-                f"{self.journal}: the journal cannot be read ({error}); move this replica's directory away "
-                "and let it start empty, if a quorum of the others is well"
-            ) from error
+            log = _Log(me, nodes.values(), conf, poller, transport, self, journal)
         except SyncObjException as error:
+            journal.close()
             raise ConfigError(
                 f"replica {self.replica_id}: cannot listen on {host}:{port}"
             ) from error
+        except BaseException:
+            journal.close()
+            raise
         if transport is not None:
             transport.open(log.outgoing, self.driver.kick, self.fail)
         return log
@@ -91,6 +95,7 @@ class _Log(SyncObj):
     # Declared for mypy, which finds no types in pysyncobj.
     _SyncObj__raftCommitIndex: int
     _SyncObj__raftLastApplied: int
+    _SyncObj__transport: Any
 
     def __init__(
         self,
@@ -100,28 +105,32 @@ class _Log(SyncObj):
         poller: Poller,
         transport: LocalTransport | None,
         owner: Member,
+        journal: Journal,
     ) -> None:
-        """Opens the journal; binds, where there is no transport."""
+        """Goes on with the journal; binds, where there is no transport."""
         self._loop_poller = poller
         self._owner = owner
+        self._journal = journal
+        self._counted = journal.getRaftCommitIndex()
         super().__init__(
             me, list(others), conf=conf, nodeClass=Node, transport=transport, transportClass=_Wire
         )
-        self._check_journal(conf.journalFile)
+        self._gate = self._SyncObj__transport = Gate(self._SyncObj__transport, journal)
+        journal.on_durable = self._on_durable
+        journal.on_fatal = owner.fail
 
-    def _check_journal(self, path: str) -> None:
-        """The stock journal has no checksums; that its indices follow each other is what can be checked."""
-        journal = self._SyncObj__raftLog
-        term = 0
-        for expected in range(1, len(journal) + 1):
-            _, index, entry_term = journal[expected - 1]
-            if index != expected or entry_term < term:
-                self.destroy()
-                raise DataDirectoryError(f"{path}: damaged at entry {expected}")
-            term = entry_term
-        # The commit index is stored apart, and after a power cut it may speak of entries that are gone.
-        if self._SyncObj__raftCommitIndex > len(journal):
-            self._SyncObj__raftCommitIndex = len(journal)
+    def _on_durable(self) -> None:
+        self._gate.release()
+        self._owner.driver.kick()
+
+    @property
+    def _SyncObj__raftLog(self) -> Journal:  # noqa: N802
+        """Ours, whatever pysyncobj makes for itself."""
+        return self._journal
+
+    @_SyncObj__raftLog.setter
+    def _SyncObj__raftLog(self, _stock: object) -> None:  # noqa: N802
+        """Its own is not used."""
 
     @property
     def _poller(self) -> Poller:
@@ -131,11 +140,6 @@ class _Log(SyncObj):
     @_poller.setter
     def _poller(self, _stock: object) -> None:
         """Its own is not used."""
-
-    @property
-    def journal_bytes(self) -> int:
-        """Length of the journal."""
-        return int(self._SyncObj__raftLog._FileJournal__currentOffset)
 
     @property
     def is_raft_leader(self) -> bool:
@@ -161,10 +165,10 @@ class _Log(SyncObj):
     @property
     def has_more_to_do(self) -> bool:
         """Whether another tick would commit or apply something without anyone being heard of before."""
-        if self.raftCommitIndex > self.raftLastApplied:
+        durable, commit = self._journal.durable_index, self.raftCommitIndex
+        if min(commit, durable) > self.raftLastApplied:
             return True
-        last = self._SyncObj__raftLog[-1][1]
-        return not self.otherNodes and self.is_raft_leader and last > self.raftCommitIndex
+        return not self.otherNodes and self.is_raft_leader and durable > commit
 
     def stand_now(self) -> None:
         """Alone there is nobody to wait for."""
@@ -186,8 +190,9 @@ class _Log(SyncObj):
         return int(self.raftLastApplied)
 
     def tick(self) -> None:
-        """Let it do what is due, without waiting."""
+        """Let it do what is due, without waiting; then have written what it wants to be written."""
         self.doTick(0)
+        self._journal.sync()
 
     def forgive_silence(self) -> None:
         """Neither stand for election nor step back within the next GRACE_HEARTBEATS."""
@@ -223,8 +228,7 @@ class _Log(SyncObj):
         return answers == [FAIL_REASON.SUCCESS]
 
     def close(self) -> None:
-        """Write the meta file, close links and journal."""
-        self._SyncObj__raftLog.onOneSecondTimer()
+        """Close links and journal."""
         self.destroy()
 
     def outgoing(self, message: dict[str, Any]) -> dict[str, Any]:
@@ -270,12 +274,15 @@ class _Log(SyncObj):
             callback(None, FAIL_REASON.MISSING_LEADER)
 
     def _SyncObj__applyLogEntries(self) -> bool:  # noqa: N802
-        """Apply what is committed, for APPLY_SECONDS at most; the index moves before anyone is told."""
-        clock = self._owner.clock
+        """Apply what is committed and durable, for APPLY_SECONDS at most; the index moves before anyone is told."""
+        self._count_itself()
+        clock, journal = self._owner.clock, self._journal
         until = clock.monotonic() + APPLY_SECONDS
-        while self._SyncObj__raftCommitIndex > self._SyncObj__raftLastApplied:
+        # Not beyond what is durable: the event store must not have what the journal may lose.
+        ready = min(self._SyncObj__raftCommitIndex, journal.durable_index)
+        while self._SyncObj__raftLastApplied < ready:
             index = self._SyncObj__raftLastApplied + 1
-            command, found_index, term = self._SyncObj__raftLog[index - 1]
+            command, found_index, term = journal[index - journal.first_index]
             assert found_index == index, "the log is kept whole, from index 1"
             result = self._deliver(index, command)
             self._SyncObj__raftLastApplied = index
@@ -287,6 +294,29 @@ class _Log(SyncObj):
             if clock.monotonic() > until:
                 break
         return False
+
+    def _count_itself(self) -> None:
+        """Of what a leader has just committed, leave what is durable here: pysyncobj has counted itself for all.
+
+        The last entry left must be of the current term, as that of every commit (Raft, section 5.4.2).
+        """
+        commit, counted = self._SyncObj__raftCommitIndex, self._counted
+        if self.is_raft_leader and commit > counted:
+            journal = self._journal
+            commit = min(commit, journal.durable_index)
+            if (
+                commit <= counted
+                or journal[commit - journal.first_index][2] != self.raftCurrentTerm
+            ):
+                commit = counted
+            self._SyncObj__raftCommitIndex = commit
+            journal.setRaftCommitIndex(commit)
+        self._counted = commit
+
+    def _SyncObj__onBecomeLeader(self) -> None:  # noqa: N802
+        """What it had heard to be committed stays so."""
+        self._counted = self._SyncObj__raftCommitIndex
+        super()._SyncObj__onBecomeLeader()
 
     def _deliver(self, index: int, command: bytes) -> object:
         """Entries are ours; NO_OPs are Raft's; nothing else can be in a log of ours."""
@@ -358,11 +388,11 @@ def _node_of(replica_id: str, address: tuple[str, int]) -> Node:
     return _Peer(replica_id, f"{host}:{port}") if host else Node(replica_id)
 
 
-def _conf_of(timing: Timing, *, journal: str, bind: str) -> SyncObjConf:
+def _conf_of(timing: Timing, *, bind: str) -> SyncObjConf:
     """The settings that go with what is done differently here."""
     return SyncObjConf(
         autoTick=False,
-        journalFile=journal,
+        journalFile=None,
         fullDumpFile=None,
         useFork=False,
         dynamicMembershipChange=False,

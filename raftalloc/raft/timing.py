@@ -14,13 +14,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """Times of the group, and its largest entry. A leader without a quorum steps back after `fallback_ms`."""
+    """Times of the group, its largest entry, and the size to which segments of the journal grow.
+
+    A leader without a quorum steps back after `fallback_ms`.
+    """
 
     heartbeat_ms: int = 50
     election_min_ms: int = 300
     election_max_ms: int = 600
     fallback_ms: int = 800
     entry_bytes_max: int = 8 << 20
+    segment_bytes: int = 64 << 20
 
 
 DEFAULT_TIMING: Final = Timing()

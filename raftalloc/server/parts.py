@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from raftalloc.raft.disk import SystemLogDisk
 from raftalloc.raft.timing import Timing
 from raftalloc.server.leadership import Leadership
 from raftalloc.server.measured import MeasuredReplica, MeasuredStore
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from contextlib import AsyncExitStack
 
     from raftalloc.config import Config
-    from raftalloc.ports import Clock, Disk, EventStore, Net, PrunableStore, Rng, Spawn
+    from raftalloc.ports import Clock, Disk, EventStore, LogDisk, Net, PrunableStore, Rng, Spawn
     from raftalloc.storage.directory import DataDirectory
     from raftalloc.telemetry.metrics import Metrics
 
@@ -45,6 +46,7 @@ class Ports:
 
     clock: Clock
     disk: Disk
+    log_disk: LogDisk
     net: Net
     rng: Rng
     spawn: Spawn
@@ -53,7 +55,12 @@ class Ports:
 def system_ports(*, clock: Clock | None = None, net: Net | None = None) -> Ports:
     """This machine, but for what is given."""
     return Ports(
-        clock or SystemClock(), SystemDisk(), net or SystemNet(), SystemRng(), SystemSpawn()
+        clock or SystemClock(),
+        SystemDisk(),
+        SystemLogDisk(),
+        net or SystemNet(),
+        SystemRng(),
+        SystemSpawn(),
     )
 
 
@@ -158,7 +165,9 @@ class Opener:
         consensus = MeasuredReplica(
             replica_id=self.replica_id,
             peers=self._peers(),
+            cluster_id=self.config.cluster_id,
             directory=directory.raft_path,
+            log_disk=self.ports.log_disk,
             clock=self.ports.clock,
             net=self.ports.net,
             rng=self.ports.rng,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from raftalloc.raft.disk import SystemLogDisk
 from raftalloc.raft.local import LocalNetwork
 from raftalloc.raft.replica import Replica
 from raftalloc.raft.timing import Timing
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from pathlib import Path
 
-    from raftalloc.ports import Net
+    from raftalloc.ports import LogDisk, Net
 
 CLOCK = SystemClock()
 TIMING = Timing(heartbeat_ms=30, election_min_ms=300, election_max_ms=600, fallback_ms=600)
@@ -41,6 +42,9 @@ class Group:
         assert isinstance(self.net, LocalNetwork)
         return self.net
 
+    def disk_of(self, replica_id: str) -> LogDisk:
+        return SystemLogDisk()
+
     def make(self, replica_id: str, timing: Timing = TIMING) -> Replica:
         directory = self.directory / replica_id
         directory.mkdir(parents=True, exist_ok=True)
@@ -53,7 +57,9 @@ class Group:
         return Replica(
             replica_id=replica_id,
             peers=self.peers,
+            cluster_id="tests",
             directory=str(directory),
+            log_disk=self.disk_of(replica_id),
             clock=CLOCK,
             net=self.net,
             rng=SystemRng(),

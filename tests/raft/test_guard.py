@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 from pysyncobj import SyncObj
-from pysyncobj.journal import FileJournal
 from pysyncobj.tcp_connection import TcpConnection
 from pysyncobj.transport import TCPTransport
 from pysyncobj.version import VERSION
@@ -15,10 +14,14 @@ from raftalloc.raft import guard
 RELIED_ON = (
     SyncObj.__init__,
     SyncObj._SyncObj__applyLogEntries,
+    SyncObj._SyncObj__deleteEntriesFrom,
     SyncObj._SyncObj__generateRaftTimeout,
+    SyncObj._SyncObj__getEntries,
     SyncObj._SyncObj__onBecomeLeader,
     SyncObj._SyncObj__onMessageReceived,
     SyncObj._SyncObj__sendAppendEntries,
+    SyncObj._SyncObj__sendNextNodeIdx,
+    SyncObj._SyncObj__setCurrentTerm,
     SyncObj._SyncObj__tryLogCompaction,
     SyncObj._applyCommand,
     SyncObj._checkCommandsToApply,
@@ -32,9 +35,6 @@ RELIED_ON = (
     TcpConnection._TcpConnection__processConnection,
     TcpConnection.disconnect,
     TcpConnection.send,
-    FileJournal.__init__,
-    FileJournal.add,
-    FileJournal.onOneSecondTimer,
 )
 
 

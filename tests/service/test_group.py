@@ -10,6 +10,7 @@ import pytest
 from raftalloc.core import invariants
 from raftalloc.core.commands import Asked, Origin
 from raftalloc.errors import OutcomeUnknown, RaftallocError, Unavailable
+from raftalloc.raft.disk import SystemLogDisk
 from raftalloc.raft.local import LocalNetwork
 from raftalloc.raft.replica import Replica
 from raftalloc.raft.timing import Timing
@@ -53,7 +54,9 @@ class Member:
         self.raft = Replica(
             replica_id=replica_id,
             peers=dict.fromkeys(ids, ("", 0)),
+            cluster_id="tests",
             directory=self.directory.raft_path,
+            log_disk=SystemLogDisk(),
             clock=CLOCK,
             net=net,
             rng=SystemRng(),
