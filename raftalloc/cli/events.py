@@ -30,7 +30,9 @@ Subject = Annotated[
 Index = Annotated[
     int, typer.Option("--from", metavar="INDEX", min=0, help="Log index to start at.")
 ]
-TAIL_ENTRIES = 10
+TAIL_EVENTS = 10
+TAIL_BACK_ENTRIES = 20_000
+"""How far `tail` looks back for them: most entries of an idle group are ticks, which have no events."""
 READ_EVENTS = 100
 PAGE_ENTRIES = 500
 
@@ -40,9 +42,9 @@ PAGE_ENTRIES = 500
 def tail(
     connection: Connection,
     start: Index = 0,
-    entries: Annotated[
-        int, typer.Option("--lines", "-n", min=0, help="Begin so many log entries back.")
-    ] = TAIL_ENTRIES,
+    lines: Annotated[
+        int, typer.Option("--lines", "-n", min=0, help="Begin with so many that have happened.")
+    ] = TAIL_EVENTS,
     types: Types = None,
     agent: Agent = "",
     workflow: Workflow = "",
@@ -52,7 +54,11 @@ def tail(
     filtered = _filter(types, agent, workflow, subject)
 
     async def follow(client: Client) -> None:
-        index = start or await _index_back(client, entries)
+        index = start
+        if not start:
+            latest, index = await _latest(client, lines, filtered)
+            for event in latest:
+                show_event(event, as_json=connection.as_json)
         request = events_pb2.WatchRequest(from_index=index, filter=filtered)
         async with contextlib.aclosing(client.events.watch(request)) as responses:
             async for response in responses:
@@ -62,10 +68,36 @@ def tail(
     connection.ask(follow)
 
 
-async def _index_back(client: Client, entries: int) -> int:
-    """The index `entries` before the end of the log."""
-    answer = await client.events.read(events_pb2.ReadRequest(from_index=1, page_size=1))
-    return max(answer.head_index - entries + 1, answer.lowest_index, 1)
+async def _latest(
+    client: Client, count: int, filtered: events_pb2.EventFilter
+) -> tuple[list[events_pb2.Event], int]:
+    """The latest `count` events at most, oldest first, and the index to go on at."""
+    status = await client.admin.status()
+    near = events_pb2.ReadRequest(from_index=max(status.stored_index, 1), page_size=1)
+    bounds = await client.events.read(near)  # of the replica that answers the other pages too
+    head = bounds.head_index
+    lowest = max(bounds.lowest_index, head + 1 - TAIL_BACK_ENTRIES, 1)
+    found: list[events_pb2.Event] = []
+    begin = head + 1
+    while len(found) < count and begin > lowest:
+        end, begin = begin, max(begin - PAGE_ENTRIES, lowest)
+        found = await _between(client, begin, end, filtered) + found
+    return found[max(len(found) - count, 0) :], head + 1
+
+
+async def _between(
+    client: Client, begin: int, end: int, filtered: events_pb2.EventFilter
+) -> list[events_pb2.Event]:
+    """The events of the entries from `begin` up to, but not with, `end`."""
+    found: list[events_pb2.Event] = []
+    while begin < end:
+        request = events_pb2.ReadRequest(from_index=begin, page_size=end - begin, filter=filtered)
+        answer = await client.events.read(request)
+        found += answer.events
+        if answer.next_index <= begin:
+            break
+        begin = answer.next_index
+    return [event for event in found if event.index < end]
 
 
 @app.command("read")

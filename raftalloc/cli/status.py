@@ -144,7 +144,7 @@ def replicas_table(statuses: Mapping[str, admin_pb2.StatusResponse | RaftallocEr
             str(answer.commit_index - answer.applied_index),
             str(answer.snapshot_index or "-"),
             output.span(answer.uptime_ms),
-            f"follows {answer.leader_id}" if answer.leader_id else "no leader",
+            _follows(answer),
         )
         for endpoint, answer in statuses.items()
     ]
@@ -162,6 +162,12 @@ def replicas_table(statuses: Mapping[str, admin_pb2.StatusResponse | RaftallocEr
     return output.table("", columns, rows)
 
 
+def _follows(answer: admin_pb2.StatusResponse) -> str:
+    if not answer.leader_id:
+        return "no leader"
+    return "" if answer.leader_id == answer.replica_id else f"follows {answer.leader_id}"
+
+
 def _why(error: RaftallocError) -> str:
     """In short: where nobody listens, gRPC tells a long story."""
     return "does not answer" if isinstance(error, Unavailable | OutcomeUnknown) else str(error)
@@ -176,7 +182,7 @@ def _draw(statuses: Statuses, found: Health) -> None:
             f"group {latest.cluster_id}: {found.up} of {found.total} replicas up,"
             f" {latest.nodes_total} nodes, {latest.allocations_live} live, {latest.requests_waiting} waiting,"
             f" {latest.grants_total} grants so far",
-            note=f"clock {output.moment(latest.clock_ms)}",
+            note=f"(clock {output.moment(latest.clock_ms)})",
         )
     if not found.leader:
         output.say("no leader", note="more than half of the replicas must be up", error=True)

@@ -41,7 +41,7 @@ def usage_table(answer: usage_pb2.UtilizationResponse) -> Table:
         )
         for kind in answer.kinds
     ]
-    columns = ("KIND", "", "USED#", "USED#", "RESERVED#", "AVAILABLE#", "CAPACITY#", "UNIT")
+    columns = ("KIND", "", "SHARE#", "USED#", "RESERVED#", "AVAILABLE#", "CAPACITY#", "UNIT")
     return output.table("", columns, rows)
 
 

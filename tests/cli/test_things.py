@@ -166,17 +166,43 @@ def test_events_are_read_page_by_page_until_the_limit(group, raftalloc):
     assert len(some.splitlines()) == 3
 
 
-def test_events_tail_begins_a_few_entries_back_and_goes_on(group, raftalloc):
-    group.answer("Read", events_pb2.ReadResponse(head_index=50, lowest_index=45))
+def log_of(*indices: int, head: int):
+    """A log of `head` entries, as Read pages through it; those named have one event each, the others none."""
+
+    def page(asked):
+        last = min(asked.from_index + asked.page_size - 1, head)
+        made = [
+            events_pb2.Event(index=index, type="Ended", detail_json="{}")
+            for index in indices
+            if asked.from_index <= index <= last
+        ]
+        return events_pb2.ReadResponse(
+            events=made, next_index=last + 1, head_index=head, lowest_index=1
+        )
+
+    return page
+
+
+def test_events_tail_shows_the_latest_events_and_goes_on(group, raftalloc):
+    group.answer("Status", admin_pb2.StatusResponse(stored_index=50, lowest_index=1))
+    group.answer("Read", log_of(41, 47, 48, 50, head=50))
     ended = events_pb2.Event(index=51, type="Ended", detail_json='{"reason": "RELEASED"}')
     response = events_pb2.WatchResponse(events=[ended], index=51)
     group.stream("Watch", [response, KeyboardInterrupt()])
-    shown = raftalloc("events", "tail", "-n", "3", "--type", "Ended", "--agent", "a")
+    shown = raftalloc("events", "tail", "-n", "3", "--type", "Ended", "--agent", "a", "--json")
     assert shown.exit_code == Exit.INTERRUPTED
-    assert "RELEASED" in shown.stdout
+    assert [json.loads(line)["index"] for line in shown.stdout.splitlines()] == [47, 48, 50, 51]
     asked = group.only("Watch")
-    assert asked.from_index == 48
+    assert asked.from_index == 51
     assert (list(asked.filter.types), asked.filter.agent_id) == (["Ended"], "a")
+
+
+def test_events_tail_looks_behind_entries_that_have_no_events(group, raftalloc):
+    group.answer("Status", admin_pb2.StatusResponse(stored_index=2000, lowest_index=1))
+    group.answer("Read", log_of(3, 700, head=2000))
+    group.stream("Watch", [KeyboardInterrupt()])
+    shown = raftalloc("events", "tail", "-n", "2", "--json").stdout
+    assert [json.loads(line)["index"] for line in shown.splitlines()] == [3, 700]
 
 
 def test_history_needs_an_agent_or_a_workflow(group, raftalloc):
