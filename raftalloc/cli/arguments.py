@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
 from raftalloc.api.v1 import types_pb2
-from raftalloc.core.quantities import BASE_KINDS, DURATION_MS_MAX, is_kind, scale_of
+from raftalloc.client.quantities import check_kind, units_of
+from raftalloc.core.quantities import DURATION_MS_MAX
 from raftalloc.errors import InvalidRequest
 
 if TYPE_CHECKING:
@@ -61,8 +62,10 @@ class Policy(StrEnum):
         return types_pb2.Policy.Value(f"POLICY_{self.name}")
 
 
-def resources(words: Sequence[str], *, field: str = "resources") -> dict[str, int]:
-    """`["cpu=4", "memory=1.5"]` -> canonical units. Refuses what they cannot hold exactly."""
+def resources(
+    words: Sequence[str], *, field: str = "resources", zero: bool = False
+) -> dict[str, int]:
+    """`["cpu=4", "memory=1.5"]` -> canonical units, exactly. zero: 0 is allowed, as in limits and capacities."""
     if not words:
         raise InvalidRequest(field, "nothing is asked for", _WRITE_RESOURCES)
     found: dict[str, int] = {}
@@ -70,28 +73,10 @@ def resources(words: Sequence[str], *, field: str = "resources") -> dict[str, in
         kind, sign, text = word.partition("=")
         if not sign:
             raise InvalidRequest(field, f"{word!r} has no amount", _WRITE_RESOURCES)
-        if not is_kind(kind):
-            raise InvalidRequest(
-                f"{field}.{kind}", "is no kind of resource", f"use one of {', '.join(BASE_KINDS)}"
-            )
-        if kind in found:
+        if check_kind(kind, field) in found:
             raise InvalidRequest(f"{field}.{kind}", "is given twice", "give each kind once")
-        found[kind] = amount(kind, text, field=f"{field}.{kind}")
+        found[kind] = units_of(kind, text, field=f"{field}.{kind}", zero=zero)
     return found
-
-
-def amount(kind: str, text: str, *, field: str) -> int:
-    """Whole units as typed -> canonical units, exactly."""
-    try:
-        value = Decimal(text)
-    except InvalidOperation:
-        raise InvalidRequest(field, f"{text!r} is no number", _WRITE_RESOURCES) from None
-    if not value.is_finite() or value < 0 or value > 10**15:
-        raise InvalidRequest(field, f"{text} is out of range", "give a number of at least 0")
-    scaled = value * scale_of(kind)
-    if scaled != int(scaled):
-        raise InvalidRequest(field, f"{text} is finer than 1/{scale_of(kind)}", "round it")
-    return int(scaled)
 
 
 def duration(text: str | None, *, field: str) -> int:

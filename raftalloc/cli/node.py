@@ -104,7 +104,9 @@ def register(
     request = fleet_pb2.RegisterNodeRequest(
         node_id=node_id,
         provider=provider,
-        capacity=arguments.resources(words, field="capacity") if words or not devices else {},
+        capacity=arguments.resources(words, field="capacity", zero=True)
+        if words or not devices
+        else {},
         devices=devices,
         attributes=arguments.attributes(attribute or []),
         static=static,

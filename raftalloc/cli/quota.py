@@ -62,7 +62,7 @@ def set_quota(
     request = quotas_pb2.SetQuotaRequest(
         agent_type=agent_type,
         parent=parent,
-        limits=arguments.resources(limits, field="limits") if limits else {},
+        limits=arguments.resources(limits, field="limits", zero=True) if limits else {},
     )
     answer = connection.ask(lambda client: client.quotas.set_quota(request))
     connection.show(answer, lambda: _draw(answer.quota))

@@ -55,11 +55,11 @@ def units_of(kind: str, amount: Amount, *, field: str, zero: bool = False) -> in
         units = Fraction(amount) * scale
     if units.denominator != 1:
         low = units.numerator // units.denominator
-        near = f"{text_of(kind, low)} or {text_of(kind, low + 1)}"
+        near = [text_of(kind, units) for units in (low, low + 1) if units or zero]
         raise InvalidRequest(
             field,
             f"{_shown(amount)} {unit_of(kind)} is no multiple of 1/{scale}",
-            f"nothing is rounded: write {near}",
+            f"nothing is rounded: write {' or '.join(near)}",
         )
     return units.numerator
 

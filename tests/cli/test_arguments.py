@@ -25,7 +25,7 @@ def test_resources_become_canonical_units():
 @given(kind=st.sampled_from(["cpu", "memory", "gpu", "api_quota"]), units=st.integers(0, 1 << 50))
 def test_what_is_shown_can_be_typed_again(kind, units):
     shown = text_of(kind, units)
-    assert arguments.amount(kind, shown, field="x") == units
+    assert arguments.resources([f"{kind}={shown}"], zero=True) == {kind: units}
     assert scale_of(kind) > 0
 
 

@@ -96,8 +96,8 @@ def test_every_error_of_the_package_is_tried_above():
 def test_an_error_names_field_and_remedy(group, raftalloc):
     shown = raftalloc("submit", "cpu=-1")
     assert shown.exit_code == Exit.USAGE
-    assert "resources.cpu: -1 is out of range" in shown.stderr
-    assert "remedy give a number" in shown.stderr
+    assert "resources.cpu: -1 is too little" in shown.stderr
+    assert "remedy ask for more than 0" in shown.stderr
     assert group.asked == []
 
 

@@ -80,6 +80,15 @@ def test_an_inexact_amount_is_answered_with_its_neighbours() -> None:
     assert caught.value.remedy == "nothing is rounded: write 0.099609375 or 0.1005859375"
 
 
+def test_the_nearest_amount_is_never_one_that_would_be_refused_too():
+    with pytest.raises(InvalidRequest) as caught:
+        units_of("cpu", 0.0001, field="resources.cpu")
+    assert caught.value.remedy == "nothing is rounded: write 0.001"
+    with pytest.raises(InvalidRequest) as caught:
+        units_of("cpu", 0.0001, field="limits.cpu", zero=True)
+    assert caught.value.remedy == "nothing is rounded: write 0 or 0.001"
+
+
 @pytest.mark.parametrize(
     "kind",
     [
