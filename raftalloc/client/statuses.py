@@ -6,7 +6,7 @@ gRPC itself says, or something between us and the replica, has only a status:
     INVALID_ARGUMENT     InvalidRequest
     UNAUTHENTICATED      Unauthenticated
     PERMISSION_DENIED    Forbidden
-    RESOURCE_EXHAUSTED   Overloaded
+    RESOURCE_EXHAUSTED   Overloaded, or InvalidRequest where the message is too large: to repeat it would not help
     UNAVAILABLE          Unavailable where it never reached the replica, else OutcomeUnknown: the connection broke
     DEADLINE_EXCEEDED    OutcomeUnknown
     CANCELLED, UNKNOWN   OutcomeUnknown
@@ -54,6 +54,9 @@ _NEVER_SENT: Final = (
     "name resolution",
 )
 
+# What gRPC itself says when it turned a request away unread.
+_TOO_LARGE: Final = "received message larger than max"
+
 # Exceptions that are made of their text alone.
 _PLAIN: Final[Mapping[str, type[RaftallocError]]] = {
     "Unauthenticated": Unauthenticated,
@@ -87,6 +90,8 @@ def error_of(error: grpc.aio.AioRpcError, address: str) -> RaftallocError:
     make = _MAKERS.get(str(trailing.get(ERROR, "")))
     if make is not None:
         return make(text, trailing)
+    if code is grpc.StatusCode.RESOURCE_EXHAUSTED and _is_too_large(text, trailing):
+        return InvalidRequest("request", text, "send less at once: shorter names, smaller batches")
     plain = _PLAIN.get(str(trailing.get(ERROR, "")), _BY_STATUS.get(code))
     if plain is not None:
         return plain(where)
@@ -96,6 +101,12 @@ def error_of(error: grpc.aio.AioRpcError, address: str) -> RaftallocError:
         unsent = any(sign in text.lower() for sign in _NEVER_SENT)
         return Unavailable(where) if unsent else OutcomeUnknown(where)
     return ReplicaFailed(f"{where} ({code.name})")
+
+
+def _is_too_large(text: str, trailing: Trailing) -> bool:
+    """Whether the replica's gRPC refused the request for its size. CLIENT: it is the answer that was too large."""
+    said = text.lower()
+    return ERROR not in trailing and _TOO_LARGE in said and not said.startswith("client:")
 
 
 def _rejection(trailing: Trailing) -> types_pb2.Rejection:

@@ -115,8 +115,16 @@ def status_of(error: Exception) -> Status:
     detail = _detail(error)
     if detail is not None:
         trailing.append((REJECTION, detail.SerializeToString()))
-    text = str(error) if known else "internal error; the log of the replica has more"
+    text = _text(error) if known else "internal error; the log of the replica has more"
     return Status(code, text or "the deadline is over", tuple(trailing))
+
+
+def _text(error: Exception) -> str:
+    """In words, with field and remedy: who calls by hand sees the text, and seldom the metadata."""
+    if not isinstance(error, Rejected):
+        return str(error)
+    field = f"{error.field}: " if error.field else ""
+    return f"{field}{error.message}" + (f"; {error.remedy}" if error.remedy else "")
 
 
 def code_of(error: Exception) -> StatusCode:

@@ -59,7 +59,9 @@ def test_a_rejection_crosses_with_code_numbers_and_words(code: str):
     error = status.rejected(rejection)
     answer = status.status_of(error)
     assert answer.code is status.OF_REJECTION[code]
-    assert answer.text == rejections.describe(rejection)
+    assert answer.text == (
+        f"resources.cpu: {rejections.describe(rejection)}; {rejections.remedy_of(rejection)}"
+    )
     assert detail(error) == status.rejection_message(rejection)
     assert detail(error).numbers["asked.cpu"] == 2000
     assert detail(error).remedy
