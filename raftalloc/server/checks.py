@@ -32,12 +32,19 @@ TIME_MS_MAX: Final = 1 << 46
 """The year 4199: far from overflow wherever a duration is added."""
 _CONTROL: Final = re.compile("[\x00-\x1f\x7f-\x9f]")
 _SHOWN_MAX: Final = 40
+_KIND_MAX: Final = 128
+"""Longer than any kind: a base name, a dot, and 64 characters."""
 
 
 def shown(value: str) -> str:
     """A value as an error may quote it."""
     text = repr(value[: _SHOWN_MAX + 1])
     return text if len(value) <= _SHOWN_MAX else f"{text[:_SHOWN_MAX]}...'"
+
+
+def in_path(key: str) -> str:
+    """A caller's key as the path of a field may have it: short, on one line, nothing that moves a terminal's cursor."""
+    return "".join(c if c.isprintable() else "?" for c in key[:_SHOWN_MAX])
 
 
 def name(field: str, value: str) -> str:
@@ -78,7 +85,11 @@ def duration_ms(field: str, value: int, low: int = 0) -> int:
     """A length of time, or 0 for none; anything else is at least `low`."""
     if value == 0:
         return 0
-    return whole(field, value, max(low, 1), DURATION_MS_MAX)
+    low = max(low, 1)
+    if not low <= value <= DURATION_MS_MAX:
+        remedy = f"give {low} to {DURATION_MS_MAX}, or 0 for none"
+        raise InvalidRequest(field, f"{value} is out of bounds", remedy)
+    return value
 
 
 def time_ms(field: str, value: int) -> int:
@@ -111,7 +122,7 @@ def vector(field: str, amounts: Mapping[str, int], kinds_max: int, low: int) -> 
         raise InvalidRequest(field, f"has {len(amounts)} kinds", f"give at most {kinds_max}")
     for kind, amount in amounts.items():
         if not known_kind(kind):
-            raise InvalidRequest(f"{field}.{kind[:_SHOWN_MAX]}", *_unknown_kind(kind))
+            raise InvalidRequest(f"{field}.{in_path(kind)}", *_unknown_kind(kind))
         if not low <= amount <= AMOUNT_MAX:
             raise InvalidRequest(f"{field}.{kind}", *_bad_amount(kind, amount, low))
     return tuple(sorted(amounts.items()))
@@ -130,10 +141,14 @@ def nearest(wrong: str, known: Collection[str]) -> str:
     return f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
 
 
-@lru_cache(maxsize=1024)
 def known_kind(kind: str) -> bool:
-    """Whether the kind is well-formed; remembered, since the same few come again and again."""
-    return is_kind(kind)
+    """Whether the kind is well-formed. What is too long for one is not even remembered: it may be megabytes."""
+    return len(kind) <= _KIND_MAX and _remembered_kind(kind)
+
+
+@lru_cache(maxsize=1024)
+def _remembered_kind(kind: str) -> bool:
+    return is_kind(kind)  # the same few come again and again
 
 
 def _unknown_kind(kind: str) -> tuple[str, str]:

@@ -21,6 +21,7 @@ from raftalloc.core.quantities import (
     KINDS_MAX,
     KINDS_PER_REQUEST_MAX,
     Vector,
+    text_of,
 )
 from raftalloc.errors import InvalidRequest
 from raftalloc.server import checks
@@ -274,7 +275,9 @@ def _demand(resources: Mapping[str, int], models: Sequence[str]) -> tuple[Vector
     checks.at_most("gpu_models", models, MODELS_MAX)
     gpu = resources.get(GPU, 0)
     if gpu > DEVICE_UNITS and gpu % DEVICE_UNITS:
-        problem = f"{gpu} is neither a share of one device nor whole devices"
+        problem = (
+            f"{gpu} ({text_of(GPU, gpu)} GPUs) is neither a share of one device nor whole devices"
+        )
         remedy = f"ask for less than {DEVICE_UNITS}, or a multiple of it"
         raise InvalidRequest("resources.gpu", problem, remedy)
     if models and not gpu:

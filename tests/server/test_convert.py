@@ -107,6 +107,7 @@ BAD_REQUESTS = [
     (request(resources={}), "resources", "is empty"),
     (request(resources={"cpus": 1}), "resources.cpus", "'cpus' is no kind"),
     (request(resources={"": 1}), "resources.", "'' is no kind"),
+    (request(resources={"cp\x1b\nu": 1}), "resources.cp??u", r"'cp\x1b\nu' is no kind"),
     (request(resources={"CPU": 1}), "resources.CPU", "'CPU' is no kind"),
     (request(resources={"gpu.a100": 1}), "resources.gpu.a100", "gpu has no dotted types"),
     (request(resources={"disk.": 1}), "resources.disk.", "malformed"),
