@@ -101,7 +101,11 @@ def replay(
     report["gangs"] = options.gangs
     if options.picture is not None:
         course = report["utilisation_over_time"]
-        picture = draw(Path(trace).name, course["step_s"], course["kinds"])
+        picture = draw(
+            f"{Path(trace).name}: share of the capacity that is used",
+            course["step_s"],
+            course["kinds"],
+        )
         options.picture.write_text(picture, encoding="utf-8")
     _show(connection, report, failure)
 

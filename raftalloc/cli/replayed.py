@@ -26,10 +26,12 @@ def draw_report(report: Mapping[str, Any]) -> None:
     console.print(output.table("waits", ("priority", "p50#", "p90#", "p99#"), waits), "")
     course = report["utilisation_over_time"]["kinds"]
     kinds = [
-        (kind, f"{mean:.1%}", f"{report['utilisation_peak'][kind]:.1%}", _line(course[kind]))
+        (kind, f"{mean:.1%}", f"{report['utilisation_peak'][kind]:.1%}", drawn_line(course[kind]))
         for kind, mean in report["utilisation"].items()
     ]
-    console.print(output.table("utilisation", ("kind", "mean#", "peak#", "over time"), kinds))
+    console.print(
+        output.table("utilisation", ("kind", "mean#", "peak#", "over time, of its peak"), kinds)
+    )
 
 
 def _figures(report: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -65,11 +67,12 @@ def _seconds(seconds: float) -> str:
     return span(round(seconds * 1000)) if seconds else "0s"
 
 
-def _line(shares: Sequence[float]) -> str:
-    """At most _COLUMNS blocks, each the mean of the steps it stands for."""
+def drawn_line(shares: Sequence[float]) -> str:
+    """At most _COLUMNS blocks, each the mean of the steps it stands for; a full one is the highest of them."""
     if not shares:
         return ""
     width = min(_COLUMNS, len(shares))
     cuts = [len(shares) * column // width for column in range(width + 1)]
     means = [sum(shares[first:end]) / (end - first) for first, end in pairwise(cuts)]
-    return "".join(_BLOCKS[min(8, max(0, round(mean * 8)))] for mean in means)
+    top = max(means)
+    return "".join(_BLOCKS[round(8 * mean / top)] for mean in means) if top > 0 else ""

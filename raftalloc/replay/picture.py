@@ -27,65 +27,73 @@ COLOURS: Final = (
 _PLOT_WIDTH: Final = WIDTH - LEFT - RIGHT
 _PLOT_HEIGHT: Final = HEIGHT - TOP - BOTTOM
 _UNITS: Final = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
+_TOPS: Final = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+"""Where the axis may end: a fleet that is hardly used would else be a line along the bottom."""
+_TICKS_MAX: Final = 8
+_STEPS: Final = tuple(base * 10**power for power in range(9) for base in (1, 2, 5))
 
 
 def draw(title: str, step_s: float, kinds: Mapping[str, Sequence[float]]) -> str:
     """The picture as a text. kinds: for each the shares (0..1) taken in equal steps of step_s."""
     steps = max((len(shares) for shares in kinds.values()), default=0)
+    peak = max((share for shares in kinds.values() for share in shares), default=1.0)
+    top = next((each for each in _TOPS if peak <= each), _TOPS[-1])
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" '
         f'width="{WIDTH}" height="{HEIGHT}" font-family="sans-serif" font-size="11">',
         f"<title>{escape(title)}</title>",
         f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#ffffff"/>',
         _text(LEFT, 20, title, size=13),
-        *_levels(),
+        *_levels(top),
         *_times(steps * step_s),
     ]
     for number, (kind, shares) in enumerate(kinds.items()):
         colour = COLOURS[number % len(COLOURS)]
-        parts.append(_line(shares, steps, colour))
+        parts.append(_line(shares, steps, top, colour))
         parts.append(_text(WIDTH - RIGHT + 10, TOP + 12 + 18 * number, kind, colour=colour))
     parts.append("</svg>\n")
     return "\n".join(part for part in parts if part)
 
 
-def _line(shares: Sequence[float], steps: int, colour: str) -> str:
+def _line(shares: Sequence[float], steps: int, top: float, colour: str) -> str:
     if not shares:
         return ""
     points = [
-        f"{LEFT + _PLOT_WIDTH * edge / steps:.1f},{_height(share):.1f}"
+        f"{LEFT + _PLOT_WIDTH * edge / steps:.1f},{_height(share / top):.1f}"
         for step, share in enumerate(shares)
         for edge in (step, step + 1)  # a mean holds from edge to edge: a stair, not a slope
     ]
     return f'<polyline points="{" ".join(points)}" fill="none" stroke="{colour}"/>'
 
 
-def _height(share: float) -> float:
-    return TOP + _PLOT_HEIGHT * (1 - min(max(share, 0.0), 1.0))
+def _height(part: float) -> float:
+    """The y of a part (0..1) of the axis."""
+    return TOP + _PLOT_HEIGHT * (1 - min(max(part, 0.0), 1.0))
 
 
-def _levels() -> list[str]:
+def _levels(top: float) -> list[str]:
     parts = []
-    for percent in (0, 25, 50, 75, 100):
-        y = _height(percent / 100)
+    for quarter in (0, 1, 2, 3, 4):
+        y = _height(quarter / 4)
         parts.append(
             f'<line x1="{LEFT}" y1="{y:.1f}" x2="{WIDTH - RIGHT}" y2="{y:.1f}" stroke="#dddddd"/>'
         )
-        parts.append(_text(LEFT - 6, y + 4, f"{percent} %", anchor="end"))
+        parts.append(_text(LEFT - 6, y + 4, f"{100 * top * quarter / 4:g} %", anchor="end"))
     return parts
 
 
 def _times(span_s: float) -> list[str]:
     unit_s, unit = next(((s, name) for s, name in _UNITS if span_s >= 2 * s), _UNITS[-1])
-    quarters = (0, 1, 2, 3, 4) if span_s > 0 else (0,)
+    span = span_s / unit_s
+    step = next((each for each in _STEPS if span / each <= _TICKS_MAX), _STEPS[-1])
     return [
         _text(
-            LEFT + _PLOT_WIDTH * quarter / 4,
+            LEFT + (_PLOT_WIDTH * at / span if span else 0),
             HEIGHT - BOTTOM + 18,
-            f"{span_s * quarter / 4 / unit_s:.3g} {unit}",
+            f"{at} {unit}",
             anchor="middle",
         )
-        for quarter in quarters
+        for at in range(0, int(span) + 1, step)
     ]
 
 

@@ -10,6 +10,7 @@ import typer
 from typer.testing import CliRunner
 
 from raftalloc.cli import replay as command
+from raftalloc.cli.replayed import drawn_line
 from raftalloc.replay.embedded import EmbeddedReplay
 
 app = typer.Typer(pretty_exceptions_enable=False)
@@ -118,3 +119,11 @@ def test_violations_and_losses_make_it_fail(trace, monkeypatch):
     result = replayed(trace, "--nodes", "uniform:1,cpu=2,memory=4", "--embedded", "--verify")
     assert result.exit_code == 1
     assert "the books do not balance" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("shares", "line"),
+    [([], ""), ([0.0, 0.0], ""), ([0.0, 0.005, 0.01], " ▄█"), ([0.25, 0.5, 1.0], "▂▄█")],
+)
+def test_the_course_of_a_kind_is_drawn_as_high_as_its_peak(shares, line):
+    assert drawn_line(shares) == line

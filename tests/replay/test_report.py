@@ -97,5 +97,16 @@ def test_the_picture_is_svg_with_a_line_for_each_kind():
     assert min(heights) >= 34.0
 
 
+def test_the_picture_of_a_fleet_that_is_hardly_used_is_drawn_large():
+    picture = draw("idle", 86_400.0, {"cpu": [0.009] * 75 + [0.011] * 75})
+    root = ET.fromstring(picture)
+    texts = [text.text for text in root.iter("{http://www.w3.org/2000/svg}text")]
+    assert {"0 %", "0.5 %", "2 %", "0 d", "20 d", "140 d"} <= set(texts)
+    line = root.find("{http://www.w3.org/2000/svg}polyline")
+    assert line is not None
+    heights = {point.split(",")[1] for point in line.get("points", "").split()}
+    assert heights == {"139.6", "120.4"}
+
+
 def test_a_picture_of_nothing_is_still_a_picture():
     assert ET.fromstring(draw("none", 0.0, {"cpu": []})).tag.endswith("svg")
