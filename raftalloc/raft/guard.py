@@ -29,6 +29,7 @@ FINGERPRINTS: Final[Mapping[str, str]] = {
     "SyncObj.__sendAppendEntries": "9cb9073128c392fa",
     "SyncObj.__sendNextNodeIdx": "68aaeefc267b8896",
     "SyncObj.__setCurrentTerm": "0ad5bf456ac06bd3",
+    "SyncObj.__setState": "2c1f239f7bd79b39",
     "SyncObj.__tryLogCompaction": "c2f8a0ec14cc7312",
     "SyncObj._applyCommand": "827f207d515b2d64",
     "SyncObj._checkCommandsToApply": "a386a8079361d204",

@@ -28,6 +28,7 @@ from pysyncobj.version import VERSION
 from raftalloc.errors import ConfigError, DataDirectoryError, OutcomeUnknown, Overloaded
 from raftalloc.raft import guard
 from raftalloc.raft.gate import Gate
+from raftalloc.raft.handlers import Handlers
 from raftalloc.raft.journal import Journal
 from raftalloc.raft.local import LocalNetwork
 from raftalloc.raft.member import Member
@@ -89,7 +90,7 @@ class Replica(Member):
         return log
 
 
-class _Log(SyncObj):
+class _Log(Handlers, SyncObj):
     """A SyncObj, with what `Replica` needs done differently. Methods named `_SyncObj__x` override its private `__x`."""
 
     # Declared for mypy, which finds no types in pysyncobj.
@@ -191,6 +192,7 @@ class _Log(SyncObj):
 
     def tick(self) -> None:
         """Let it do what is due, without waiting; then have written what it wants to be written."""
+        self.ask_before_standing()
         self.doTick(0)
         self._journal.sync()
 
@@ -238,17 +240,18 @@ class _Log(SyncObj):
         return message
 
     def _SyncObj__onMessageReceived(self, node: Node, message: dict[str, Any]) -> None:  # noqa: N802
-        """Learn the group's time from the leader; never take a forwarded command."""
-        kind = message["type"]
-        if kind in ("apply_command", "apply_command_response"):
-            return
+        """Learn the group's time from the leader; `handlers.py` does the rest, and knows no forwarded commands."""
         if (
-            kind == "append_entries"
+            message["type"] == "append_entries"
             and message["term"] >= self.raftCurrentTerm
             and "at_ms" in message
         ):
             self._owner.hear(message["at_ms"])
-        super()._SyncObj__onMessageReceived(node, message)
+        self.handle(node, message)
+
+    def now(self) -> float:
+        """Seconds, on the clock that pysyncobj reads."""
+        return float(pysyncobj.syncobj.monotonicTime())
 
     def _SyncObj__generateRaftTimeout(self) -> float:  # noqa: N802
         """The same draw, from our port."""

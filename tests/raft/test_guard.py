@@ -22,6 +22,7 @@ RELIED_ON = (
     SyncObj._SyncObj__sendAppendEntries,
     SyncObj._SyncObj__sendNextNodeIdx,
     SyncObj._SyncObj__setCurrentTerm,
+    SyncObj._SyncObj__setState,
     SyncObj._SyncObj__tryLogCompaction,
     SyncObj._applyCommand,
     SyncObj._checkCommandsToApply,
