@@ -1,0 +1,167 @@
+"""A simulated replica: the engine, submitter, ticker and Raft of production on ports of the simulation."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from raftalloc.raft.replica import Replica
+from raftalloc.raft.timing import Timing
+from raftalloc.service.clock import ClusterClock
+from raftalloc.service.engine import Engine
+from raftalloc.service.submit import Submitter
+from raftalloc.service.ticker import Ticker
+from raftalloc.storage.memory import MemoryStore
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from tests.simulation.clock import ReplicaClock
+    from tests.simulation.dice import Dice
+    from tests.simulation.disk import SimulatedDisk
+    from tests.simulation.network import SimNetwork
+
+CLUSTER = "simulation"
+TIMING = Timing(heartbeat_ms=50, election_min_ms=300, election_max_ms=600, fallback_ms=800)
+DIRECTORY = "/raft"
+STORE_SECONDS = 0.004
+
+
+class SimStore(MemoryStore):
+    """The blocks survive the process; it takes its time to store them."""
+
+    def __init__(self, dice: Dice) -> None:
+        super().__init__()
+        self._dice = dice
+        self.clock: ReplicaClock | None = None
+        self.slow_seconds = STORE_SECONDS
+        self._synced_index = 0
+
+    async def append(self, index: int, block: bytes, keys: Sequence[str]) -> None:
+        assert self.clock is not None
+        if self._dice.happens(0.2):
+            await self.clock.sleep(self._dice.uniform(0.0, self.slow_seconds))
+        await super().append(index, block, keys)
+
+    async def sync(self) -> None:
+        self._synced_index = self._indices[-1] if self._indices else 0
+
+    def lose_power(self) -> None:
+        """Some of the latest blocks are gone; a snapshot was synced, with all before it."""
+        kept = max([self._synced_index, *self._snapshots])
+        newer = [index for index in self._indices if index > kept]
+        lost = set(newer[self._dice.randrange(len(newer) + 1) :])
+        self._indices = [index for index in self._indices if index not in lost]
+        for index in lost:
+            del self._blocks[index]
+        for key, indices in self._keys.items():
+            self._keys[key] = [index for index in indices if index not in lost]
+
+
+class WatchedReplica(Replica):
+    """Looked at after every tick."""
+
+    on_turn: Callable[[], None] = staticmethod(lambda: None)
+
+    def _tick(self, was_away: bool) -> bool:
+        again = super()._tick(was_away)
+        self.on_turn()
+        return again
+
+    @property
+    def log(self) -> Any:
+        """pysyncobj's object, for the oracles; None before `start` and after `stop`."""
+        return self._log
+
+
+class Life:
+    """One process of one replica, from its start to its end."""
+
+    def __init__(
+        self,
+        replica_id: str,
+        ids: Sequence[str],
+        *,
+        disk: SimulatedDisk,
+        store: SimStore,
+        clock: ReplicaClock,
+        network: SimNetwork,
+        dice: Dice,
+        snapshot_entries: int,
+        segment_bytes: int,
+        on_applied: Callable[[Life, int, bytes], None],
+        on_fatal: Callable[[Life, BaseException], None],
+    ) -> None:
+        self.replica_id = replica_id
+        self.clock = clock
+        self.is_open = False
+        self._on_applied = on_applied
+        self._network = network
+        self._store = store
+        store.clock = clock
+        network.clocks[replica_id] = clock
+
+        def fatal(error: BaseException) -> None:
+            on_fatal(self, error)
+
+        self.engine = Engine(
+            store=store,
+            replica_id=replica_id,
+            cluster_id=CLUSTER,
+            snapshot_entries=snapshot_entries,
+            on_fatal=fatal,
+        )
+        self.cluster_clock = ClusterClock(clock)
+        self._disk = disk
+        disk.timers = clock
+        self.raft = WatchedReplica(
+            replica_id=replica_id,
+            peers=dict.fromkeys(ids, ("", 0)),
+            cluster_id=CLUSTER,
+            directory=DIRECTORY,
+            log_disk=disk,
+            clock=clock,
+            net=network,
+            rng=dice,
+            apply=self._apply,
+            on_fatal=fatal,
+            stamp=self.cluster_clock.now_ms,
+            hear=self.cluster_clock.hear,
+            timing=replace(TIMING, segment_bytes=segment_bytes),
+        )
+        self.submitter = Submitter(
+            engine=self.engine,
+            consensus=self.raft,
+            clock=self.cluster_clock,
+            replica_id=replica_id,
+        )
+        self.ticker = Ticker(
+            engine=self.engine,
+            consensus=self.raft,
+            submitter=self.submitter,
+            clock=clock,
+            cluster_clock=self.cluster_clock,
+            replica_id=replica_id,
+        )
+
+    async def open(self) -> None:
+        await self.engine.recover()
+        await self.raft.start()
+        await self.ticker.start()
+        self.is_open = True
+
+    def kill(self, *, power: bool = False) -> None:
+        """As kill -9: what the kernel has been given stays. Without power, only what was synced."""
+        self.is_open = False
+        self.clock.die()
+        self._network.leave(self.replica_id)
+        if power:
+            self._disk.cut_power()
+            self._store.lose_power()
+        else:
+            self._disk.kill()
+
+    def _apply(self, index: int, data: bytes) -> object:
+        decided = self.engine.apply(index, data)
+        self._on_applied(self, index, data)
+        return decided

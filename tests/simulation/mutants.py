@@ -1,0 +1,257 @@
+"""Corrections taken away again, one at a time: a simulator that does not notice proves nothing.
+
+`stock` takes away all of `raftalloc/raft/handlers.py`: what is left is pysyncobj 0.3.17 as it comes. `faults` are those
+under which a mutant shows soonest; the others are drawn as well when they are asked for by name.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pysyncobj import SyncObj
+
+from raftalloc.core import machine
+from raftalloc.raft import replica
+from raftalloc.raft.handlers import LEADER, Handlers
+from raftalloc.service.clock import ClusterClock
+from tests.simulation import faults
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_LOG: Any = replica._Log
+WIRE = (faults.LOSS, faults.SLOW, faults.ONE_WAY, faults.ISOLATE, faults.AIM)
+CUTS = (faults.ISOLATE, faults.ONE_WAY, faults.RING, faults.PAUSE, faults.SLOW, faults.BREAK)
+KILLS = (faults.KILL, faults.KILL_ALL, faults.AIM, faults.ISOLATE, faults.SLOW)
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """`patches`: (owner, attribute, what stands there instead)."""
+
+    name: str
+    defect: str
+    says: str
+    patches: tuple[tuple[Any, str, Any], ...]
+    faults: tuple[str, ...]
+
+
+def _commit_all(self: Any, verified: int) -> int:
+    return int(self._last()[0])
+
+
+def _cut_always(self: Any, previous: int, entries: Any) -> None:
+    if previous < self._last()[0]:
+        self._SyncObj__deleteEntriesFrom(previous + 1)
+    for entry in entries:
+        self._SyncObj__raftLog.add(*entry)
+
+
+def _any_term(self: Any, message: Any) -> bool:
+    return True
+
+
+def _rewind(self: Any, node: Any, next_index: int, *, success: bool) -> None:
+    """As the stock engine, but that a success takes back as well."""
+    if success:
+        self._SyncObj__raftMatchIndex[node] = next_index - 1
+    self._SyncObj__raftNextIndex[node] = min(next_index, self._last()[0] + 1)
+
+
+def _no_cut(self: Any, previous: int, entries: Any) -> None:
+    """What is in the way stays."""
+    last = self._last()[0]
+    for entry in entries:
+        if entry[1] > last:
+            self._SyncObj__raftLog.add(*entry)
+
+
+def _count_votes(self: Any, node: Any) -> int:
+    """A vote that comes twice counts twice."""
+    self._voters[1].add((node, self.now(), len(self._voters[1])))
+    return len({voter for voter in self._voters[1] if isinstance(voter, tuple)})
+
+
+def _vote_in_memory(self: Any, term: int, voted_for: Any) -> None:
+    self._SyncObj__raftCurrentTerm = term
+    self._SyncObj__votedForNodeId = voted_for
+    if voted_for is None or voted_for == self.selfNode.id:
+        self._SyncObj__raftLog.setCurrentTerm(term, voted_for)
+
+
+def _stand_at_once(self: Any) -> None:
+    """No pre-vote."""
+
+
+def _fallback_late(self: Any) -> None:
+    """A leader without a quorum leads on."""
+    now = self.now()
+    for node in self._SyncObj__lastResponseTime:
+        self._SyncObj__lastResponseTime[node] = now
+    _ASK(self)
+
+
+def _commit_early(self: Any) -> None:
+    """A leader commits what one replica less than a majority has."""
+    if self._SyncObj__raftState == LEADER:
+        last = self._last()[0]
+        if self._SyncObj__raftCommitIndex < last:
+            self._SyncObj__raftCommitIndex = last
+            self._SyncObj__raftLog.setRaftCommitIndex(last)
+    _ASK(self)
+
+
+_ASK = Handlers.ask_before_standing
+
+
+def _wall_clock(self: Any, applied_ms: int) -> int:
+    return int(self._clock.wall_ms())
+
+
+MUTANTS = {
+    mutant.name: mutant
+    for mutant in (
+        Mutant(
+            "commit-unverified",
+            "S1",
+            "a follower commits all that it has",
+            ((Handlers, "_committable", _commit_all),),
+            WIRE,
+        ),
+        Mutant(
+            "cut-always",
+            "S2",
+            "a follower cuts its log behind every message",
+            ((Handlers, "_take", _cut_always),),
+            WIRE,
+        ),
+        Mutant(
+            "never-cut",
+            "S2",
+            "a follower keeps entries that conflict",
+            ((Handlers, "_take", _no_cut),),
+            CUTS,
+        ),
+        Mutant(
+            "answers-of-any-term",
+            "S3",
+            "an answer of another term counts",
+            ((Handlers, "_is_of_this_term", _any_term),),
+            WIRE,
+        ),
+        Mutant(
+            "answers-rewind",
+            "S3",
+            "an older answer takes back a newer one",
+            ((Handlers, "_advance", _rewind), (Handlers, "_take", _cut_always)),
+            WIRE,
+        ),
+        Mutant(
+            "votes-counted",
+            "S12",
+            "a vote that comes twice counts twice",
+            ((Handlers, "_votes_of", _count_votes),),
+            (faults.LOSS, faults.AIM, faults.KILL, faults.ISOLATE),
+        ),
+        Mutant(
+            "vote-not-kept",
+            "S4",
+            "a vote is forgotten by a restart",
+            ((SyncObj, "_SyncObj__setCurrentTerm", _vote_in_memory),),
+            KILLS,
+        ),
+        Mutant(
+            "votes-twice",
+            "Raft 5.2",
+            "a replica votes for whoever asks",
+            ((Handlers, "_is_vote_free", lambda self, node: True),),
+            CUTS,
+        ),
+        Mutant(
+            "votes-for-the-short",
+            "Raft 5.4.1",
+            "a replica votes for who lacks entries",
+            ((Handlers, "_has_all_of_ours", lambda self, message: True),),
+            KILLS,
+        ),
+        Mutant(
+            "no-consistency-check",
+            "Raft 5.3",
+            "entries are appended behind others than the leader's",
+            ((Handlers, "_mismatch", lambda self, previous, term: 0),),
+            CUTS,
+        ),
+        Mutant(
+            "commit-alone",
+            "Raft 5.3",
+            "a leader commits what nobody else has",
+            ((Handlers, "ask_before_standing", _commit_early),),
+            KILLS,
+        ),
+        Mutant(
+            "false-leader",
+            "A1",
+            "a leader that reaches nobody leads on",
+            ((Handlers, "ask_before_standing", _fallback_late),),
+            (faults.ISOLATE, faults.RING),
+        ),
+        Mutant(
+            "no-pre-vote",
+            "A2",
+            "a replica that comes back deposes the leader",
+            ((Handlers, "ask_before_standing", _stand_at_once),),
+            (faults.ISOLATE,),
+        ),
+        Mutant(
+            "no-idempotency",
+            "law 7",
+            "a retry is repeated, not answered",
+            ((machine, "recall", lambda state, asked: None),),
+            KILLS,
+        ),
+        Mutant(
+            "wall-clock",
+            "law 4",
+            "entries are stamped with the machine's wall clock",
+            ((ClusterClock, "stamp", _wall_clock),),
+            (faults.JUMP, faults.KILL),
+        ),
+        Mutant(
+            "stock",
+            "S1-S3, S12",
+            "pysyncobj's own handlers",
+            (
+                (
+                    _LOG,
+                    "handle",
+                    lambda self, *got: SyncObj._SyncObj__onMessageReceived(self, *got),
+                ),
+                (Handlers, "ask_before_standing", _stand_at_once),
+            ),
+            WIRE,
+        ),
+    )
+}
+
+
+@contextlib.contextmanager
+def applied(name: str) -> Iterator[None]:
+    """With this correction taken away; an empty name takes nothing away."""
+    if not name:
+        yield
+        return
+    with contextlib.ExitStack() as stack:
+        for owner, attribute, instead in MUTANTS[name].patches:
+            inherited = attribute not in vars(owner)
+            stack.callback(_restore, owner, attribute, getattr(owner, attribute), inherited)
+            setattr(owner, attribute, instead)
+        yield
+
+
+def _restore(owner: Any, attribute: str, before: Any, inherited: bool) -> None:
+    if inherited:
+        delattr(owner, attribute)
+    else:
+        setattr(owner, attribute, before)

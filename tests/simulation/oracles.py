@@ -1,0 +1,236 @@
+"""What must never be seen, whatever fails: Raft's own promises, and those made to callers.
+
+one-leader            two replicas lead in one term
+one-vote              a replica votes for two in one term, across restarts too
+log-matching          entries of equal index and term differ, or what stands before them does
+committed             a committed entry is another on another replica, or gone
+completeness          a new leader lacks an entry that was committed before its term
+applied               replicas apply different bytes at one index
+digests               their chains or contents differ at one index
+doubled               an attempt is carried out twice
+lost                  what a caller was told is not what the log says
+invariants            the core's conservation laws
+died                  a replica stopped itself, though its disk is well
+liveness              the faults have stopped, and there is no progress, or replicas do not converge
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from zlib import crc32
+
+from raftalloc.core import invariants
+from raftalloc.core.rejections import KEY_EXPIRED
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from raftalloc.core.commands import Origin
+    from raftalloc.core.records import Outcome
+    from raftalloc.service.engine import Decided, Engine
+    from raftalloc.service.submit import Answer
+    from tests.simulation.member import Life
+
+DIGEST_ENTRIES = 100
+NEVER = 1 << 62
+
+
+class Violated(Exception):
+    """The run ends here: what follows a violation proves nothing."""
+
+    def __init__(self, oracle: str, story: str) -> None:
+        super().__init__(f"{oracle}: {story}")
+        self.oracle = oracle
+        self.story = story
+
+
+@dataclass(slots=True)
+class _Seen:
+    """What was last seen of one replica's log: (term, digest) per entry, from index 1."""
+
+    entries: list[tuple[int, int]]
+    commit: int = 1
+
+
+class RaftOracle:
+    """Looks at a replica's log, role and commit index after everything it does."""
+
+    def __init__(self) -> None:
+        self.leaders: dict[int, str] = {}
+        self.votes: dict[tuple[str, int], str] = {}
+        self._entries: dict[tuple[int, int], tuple[int, int]] = {}
+        self._committed: dict[int, tuple[int, int, int]] = {}
+        self._seen: dict[str, _Seen] = {}
+
+    def restarted(self, replica_id: str) -> None:
+        """It reads its disk again: of its log nothing may be taken for granted."""
+        if replica_id in self._seen:
+            self._seen[replica_id].commit = 1
+
+    def look(self, life: Life) -> None:
+        log = life.raft.log
+        if log is None:
+            return
+        seen = self._seen.setdefault(life.replica_id, _Seen([]))
+        self._follow(life.replica_id, log._SyncObj__raftLog, seen)
+        term, commit = log.term, log.commit_index
+        if log.is_raft_leader and self.leaders.get(term) != life.replica_id:
+            self._new_leader(life.replica_id, term, seen)
+        if commit > seen.commit:
+            self._commits(life.replica_id, term, commit, seen)
+
+    def sent(self, sender: str, receiver: str, message: dict[str, Any]) -> None:
+        """A vote is cast when it leaves."""
+        kind = message["type"]
+        if kind == "request_vote":
+            self._voted(sender, message["term"], sender)
+        elif kind == "response_vote":
+            self._voted(sender, message["term"], receiver)
+
+    def _voted(self, voter: str, term: int, candidate: str) -> None:
+        before = self.votes.setdefault((voter, term), candidate)
+        if before != candidate:
+            raise Violated("one-vote", f"{voter} votes for {before} and {candidate} in term {term}")
+
+    def _follow(self, replica_id: str, journal: Any, seen: _Seen) -> None:
+        """Bring `seen` up to the journal; nothing is to be done where its last entry is the same."""
+        entries, size = seen.entries, len(journal)
+        if size == len(entries) and size and journal[size - 1][2] == entries[-1][0]:
+            return
+        del entries[size:]
+        at = size
+        fresh: list[tuple[int, int]] = []
+        while at > 0:
+            data, _, term = journal[at - 1]
+            if at <= len(entries) and entries[at - 1][0] == term:
+                break
+            fresh.append((term, crc32(data)))
+            at -= 1
+        del entries[at:]
+        entries.extend(reversed(fresh))
+        for index in range(at + 1, size + 1):
+            term, digest = entries[index - 1]
+            before = entries[index - 2][0] if index > 1 else 0
+            known = self._entries.setdefault((index, term), (digest, before))
+            if known != (digest, before):
+                story = f"entry {index} of term {term} is another on {replica_id} than elsewhere"
+                raise Violated("log-matching", story)
+        if size < seen.commit or any(
+            self._committed.get(index, (term, 0, 0))[0] != term
+            for index, term in enumerate((term for term, _ in entries[at : seen.commit]), at + 1)
+        ):
+            story = f"{replica_id} cut its log behind {at}, committed up to {seen.commit}"
+            raise Violated("committed", story)
+
+    def _new_leader(self, replica_id: str, term: int, seen: _Seen) -> None:
+        other = self.leaders.setdefault(term, replica_id)
+        if other != replica_id:
+            raise Violated("one-leader", f"{other} and {replica_id} lead in term {term}")
+        for index, (entry_term, digest, in_term) in self._committed.items():
+            if in_term >= term:
+                continue
+            if index > len(seen.entries) or seen.entries[index - 1] != (entry_term, digest):
+                story = f"{replica_id} leads in term {term} without entry {index}, committed in {in_term}"
+                raise Violated("completeness", story)
+
+    def _commits(self, replica_id: str, term: int, commit: int, seen: _Seen) -> None:
+        if commit > len(seen.entries):
+            story = f"{replica_id} commits up to {commit}, its log ends at {len(seen.entries)}"
+            raise Violated("committed", story)
+        for index in range(seen.commit + 1, commit + 1):
+            entry_term, digest = seen.entries[index - 1]
+            known = self._committed.setdefault(index, (entry_term, digest, term))
+            if known[:2] != (entry_term, digest):
+                story = f"{replica_id} commits entry {index} of term {entry_term}, committed is that of {known[0]}"
+                raise Violated("committed", story)
+        seen.commit = commit
+
+
+class LogOracle:
+    """The one history: what was applied first at an index is what everybody must apply there."""
+
+    def __init__(self, check_every: int, note: Callable[[str], None]) -> None:
+        self.checked = 0
+        self.last_index = 0
+        self._check_every = check_every
+        self._note = note
+        self._entries: dict[int, int] = {}
+        self._chains: dict[int, bytes] = {}
+        self._contents: dict[int, str] = {}
+        self._outcomes: dict[tuple[int, Origin], Outcome] = {}
+        self._fresh: dict[Origin, int] = {}
+        self._at_ms = 0
+        self.acknowledged: list[tuple[int, Origin, Outcome]] = []
+
+    def applied(self, life: Life, index: int, data: bytes) -> None:
+        """After a replica applied, or skipped, an entry."""
+        digest = crc32(data)
+        if self._entries.setdefault(index, digest) != digest:
+            story = f"{life.replica_id} applies another entry at {index} than was applied before"
+            raise Violated("applied", story)
+        engine = life.engine
+        if engine.index != index:
+            return  # it was in the event store, and is further already
+        if self._chains.setdefault(index, engine.chain) != engine.chain:
+            raise Violated("digests", f"the chain of {life.replica_id} differs at {index}")
+        if index % DIGEST_ENTRIES == 0:
+            self._compare_contents(life, index)
+
+    def decided(self, engine: Engine, decided: Decided) -> None:
+        """Of the first replica that decides an index: who was carried out, and whether the state is sound."""
+        if decided.index <= self.last_index:
+            return
+        self.last_index = decided.index
+        if decided.at_ms < self._at_ms:
+            raise Violated("time", f"the group's clock goes back at index {decided.index}")
+        self._at_ms = decided.at_ms
+        for asked, outcome in zip(decided.asked, decided.outcomes, strict=True):
+            origin = asked.origin
+            if not origin.session and not origin.key:
+                continue
+            self._outcomes[decided.index, origin] = outcome
+            if outcome.replayed or is_expired(outcome):
+                continue
+            before = self._fresh.setdefault(origin, decided.index)
+            if before != decided.index:
+                story = f"{origin} is carried out at {before} and again at {decided.index}"
+                raise Violated("doubled", story)
+        if decided.index % self._check_every == 0:
+            self.checked += 1
+            broken = invariants.check(engine.state)
+            if broken:
+                raise Violated("invariants", f"at index {decided.index}: {broken[0]}")
+
+    def answered(self, origin: Origin, answer: Answer, outcome: Outcome) -> None:
+        """A caller was told."""
+        self.acknowledged.append((answer.index, origin, outcome))
+        if self._outcomes.get((answer.index, origin)) != outcome:
+            raise Violated("lost", f"{origin} was told what was not decided at {answer.index}")
+
+    def final(self, lives: list[Life]) -> None:
+        """All replicas stand at one index: their digests, and every word that was given."""
+        index = lives[0].engine.index
+        for life in lives:
+            self._compare_contents(life, index)
+            if self._chains.get(index, life.engine.chain) != life.engine.chain:
+                raise Violated("digests", f"the chain of {life.replica_id} differs at {index}")
+        for told_index, origin, outcome in self.acknowledged:
+            was_done = is_expired(outcome) or self._fresh.get(origin, NEVER) <= told_index
+            if told_index > index or not was_done:
+                raise Violated(
+                    "lost", f"{origin} was acknowledged at {told_index}, the log ends at {index}"
+                )
+        broken = invariants.check(lives[0].engine.state)
+        if broken:
+            raise Violated("invariants", f"at the end: {broken[0]}")
+
+    def _compare_contents(self, life: Life, index: int) -> None:
+        content = life.engine.digests()[2]
+        if self._contents.setdefault(index, content) != content:
+            raise Violated("digests", f"the content of {life.replica_id} differs at {index}")
+
+
+def is_expired(outcome: Outcome) -> bool:
+    """Neither carried out nor answered again: the attempt is too old to tell."""
+    return outcome.rejection is not None and outcome.rejection.code == KEY_EXPIRED

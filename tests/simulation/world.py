@@ -1,0 +1,379 @@
+"""One seed: a group of replicas, their callers and their misfortunes, from the first moment to the verdict."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+from zlib import crc32
+
+import pysyncobj.syncobj
+
+from raftalloc.core.commands import Cordon, Origin
+from raftalloc.errors import RaftallocError
+from tests.simulation import clock as clocks
+from tests.simulation import faults, mutants
+from tests.simulation.clock import CURRENT, ReplicaClock
+from tests.simulation.dice import Dice
+from tests.simulation.disk import SimulatedDisk
+from tests.simulation.loop import START_SECONDS, new_loop
+from tests.simulation.member import Life, SimStore
+from tests.simulation.network import SimNetwork, Weather
+from tests.simulation.oracles import LogOracle, RaftOracle, Violated
+from tests.simulation.workload import Caller, register_fleet
+
+if TYPE_CHECKING:
+    import contextvars
+    from collections.abc import Callable, Sequence
+
+    from raftalloc.core.records import Outcome
+    from raftalloc.service.engine import Decided
+    from raftalloc.service.submit import Answer
+
+FAULT_SECONDS = 30.0
+HEALED_SECONDS = 15.0
+NODES = 6
+STORY_LINES = 40
+
+
+@dataclass(slots=True)
+class Verdict:
+    """What one seed came to."""
+
+    seed: int
+    oracle: str = ""
+    story: list[str] = field(default_factory=list)
+    simulated_seconds: float = 0.0
+    faults: Counter[str] = field(default_factory=Counter)
+    counts: Counter[str] = field(default_factory=Counter)
+    trace: int = 0
+
+
+class World:
+    """Everything of one run. Nothing in it depends on anything but the seed and the faults that are allowed."""
+
+    def __init__(self, seed: int, allowed: Sequence[str]) -> None:
+        self.seed = seed
+        self.loop = new_loop()
+        self.loop.on_task = _keep_task
+        self.mix = faults.draw(Dice(seed, "mix"), allowed)
+        self.ids = [f"r{number}" for number in range(self.mix.replicas)]
+        self.lives: dict[str, Life] = {}
+        self.faults: Counter[str] = Counter()
+        self.counts: Counter[str] = Counter()
+        self.trace = 0
+        self.clock = ReplicaClock(self.loop, drift=1.0, wall_offset_ms=0)
+        self.network = SimNetwork(self.loop, self.clock, Dice(seed, "network"))
+        self.network.weather = self.mix.weather
+        self.raft = RaftOracle()
+        self.log = LogOracle(1 if seed % 10 == 0 else 100, self.note)
+        self._story: list[str] = []
+        self._violation: Violated | None = None
+        self._over: asyncio.Future[None] = self.loop.create_future()
+        self._disks = {name: self._new_disk(name) for name in self.ids}
+        self._stores = {name: SimStore(Dice(seed, f"store/{name}")) for name in self.ids}
+        self._wall_offsets = dict.fromkeys(self.ids, 0)
+        self._dice = Dice(seed, "world")
+        drifts = [self._dice.uniform(0.95, 1.05) if self.mix.drift else 1.0 for _ in self.ids]
+        self._drifts = dict(zip(self.ids, drifts, strict=True))
+        self._starts = 0
+        self._failing: set[str] = set()
+        self._nemesis = faults.Nemesis(self, Dice(seed, "nemesis"), self.mix)
+        self.network.on_sent = lambda *sent: self._guard(self.raft.sent, *sent)
+        self.network.on_delivered = self._delivered
+
+    def run(self) -> Verdict:
+        """The whole story."""
+        self.loop.run(self._run())
+        self.loop.close()
+        oracle = ""
+        if self._violation is not None:
+            oracle = self._violation.oracle
+            self.note(str(self._violation))
+        return Verdict(
+            seed=self.seed,
+            oracle=oracle,
+            story=self._story[-STORY_LINES:],
+            simulated_seconds=self.loop.now - START_SECONDS,
+            faults=self.faults,
+            counts=self.counts,
+            trace=self.trace,
+        )
+
+    async def _run(self) -> None:
+        mix = self.mix
+        self.note(f"{mix.replicas} replicas, {mix.callers} callers, faults: {', '.join(mix.names)}")
+        for replica_id in self.ids:
+            self.start(replica_id)
+        callers = [
+            Caller(self, Dice(self.seed, f"caller/{number}"), f"{number}", mix.think_seconds)
+            for number in range(mix.callers)
+        ]
+        await self._for(0.0)
+        tasks = [self.loop.create_task(caller.run(), name="caller") for caller in callers]
+        tasks.append(self.loop.create_task(register_fleet(callers[0], NODES), name="fleet"))
+        nemesis = self.loop.create_task(self._nemesis.run(), name="nemesis")
+        try:
+            await self._for(FAULT_SECONDS)
+            nemesis.cancel()
+            if not self._violation:
+                await self._heal(tasks)
+        finally:
+            tasks.append(nemesis)
+            for task in tasks:
+                task.cancel()
+            for replica_id in list(self.lives):
+                self.lives[replica_id].kill()
+            await asyncio.wait(tasks)
+        for task in tasks:
+            error = None if task.cancelled() else task.exception()
+            if error is not None and self._violation is None:
+                raise error
+
+    async def _heal(self, tasks: list[asyncio.Task[Any]]) -> None:
+        """The faults stop: within a bound everybody must be served, and all replicas be at one."""
+        self._nemesis = faults.Nemesis(self, Dice(self.seed, "calm"), _calm(self.mix))
+        self.note("the faults stop")
+        self.network.weather = Weather(is_stream=self.mix.weather.is_stream)
+        self.network.mend_all()
+        for replica_id in self.ids:
+            if replica_id in self.lives:
+                self.lives[replica_id].clock.resume()
+            if replica_id in self._failing:
+                self.kill(replica_id)
+            self.start(replica_id)
+        started = self.loop.now
+        probe = Caller(self, Dice(self.seed, "probe"), "probe", 1.0)
+        asked = self.loop.create_task(
+            probe.ask(Cordon("nobody"), Origin(key=f"{'probe':0>32}")), name="probe"
+        )
+        tasks.append(asked)
+        while self._goes_on(started) and not asked.done():
+            await self._for(0.1)
+        if not self._violation and not asked.done():
+            self.violate(
+                "liveness", f"nothing is decided for {HEALED_SECONDS:g} s after the faults"
+            )
+        self.counts["healed_ms"] += int((self.loop.now - started) * 1000)
+        for task in tasks:
+            task.cancel()
+        while self._goes_on(started):
+            await self._for(0.2)
+            if self._are_at_one():
+                self._guard(self.log.final, [self.lives[name] for name in self.ids])
+                return
+        if not self._violation:
+            where = ", ".join(self._where(name) for name in self.ids)
+            self.violate("liveness", f"replicas do not converge in {HEALED_SECONDS:g} s: {where}")
+
+    def _goes_on(self, started: float) -> bool:
+        return self._violation is None and self.loop.now < started + HEALED_SECONDS
+
+    def _are_at_one(self) -> bool:
+        lives = [self.lives.get(name) for name in self.ids]
+        open_lives = [life for life in lives if life is not None and life.is_open]
+        return (
+            len(open_lives) == len(self.ids)
+            and len({life.engine.index for life in open_lives}) == 1
+            and len({life.raft.applied_index for life in open_lives}) == 1
+        )
+
+    def _where(self, replica_id: str) -> str:
+        life = self.lives.get(replica_id)
+        if life is None:
+            return f"{replica_id} is down"
+        raft = life.raft
+        return f"{replica_id} {raft.role} term {raft.term} commit {raft.commit_index} applied {raft.applied_index}"
+
+    async def _for(self, seconds: float) -> None:
+        """Let time pass; ends early at a violation."""
+        await asyncio.wait([self._over], timeout=seconds)
+
+    def _new_disk(self, replica_id: str) -> SimulatedDisk:
+        dice, mix = Dice(self.seed, f"disk/{replica_id}"), self.mix
+        disk = SimulatedDisk(dice)
+        stall = 20.0
+        disk.seconds = lambda: (
+            mix.sync_seconds * (stall if dice.happens(mix.sync_stalls) else dice.random())
+        )
+        return disk
+
+    # What callers, nemesis and network ask for.
+
+    async def sleep(self, seconds: float) -> None:
+        await self.clock.sleep(seconds)
+
+    def start(self, replica_id: str) -> None:
+        """A new process, unless there is one."""
+        if replica_id in self.lives or self._violation:
+            return
+        self._starts += 1
+        self._failing.discard(replica_id)
+        self._disks[replica_id].mend()
+        clock = ReplicaClock(
+            self.loop,
+            drift=self._drifts[replica_id],
+            wall_offset_ms=self._wall_offsets[replica_id],
+        )
+        life = Life(
+            replica_id,
+            self.ids,
+            disk=self._disks[replica_id],
+            store=self._stores[replica_id],
+            clock=clock,
+            network=self.network,
+            dice=Dice(self.seed, f"life/{self._starts}"),
+            snapshot_entries=50,
+            segment_bytes=self.mix.segment_bytes,
+            on_applied=lambda life, index, data: self._guard(self.log.applied, life, index, data),
+            on_fatal=self._died,
+        )
+        life.engine.subscribe(lambda decided: self._decided(life, decided))
+        life.raft.on_turn = lambda: self._guard(self.raft.look, life)
+        self.raft.restarted(replica_id)
+        self.lives[replica_id] = life
+        clock.spawn(self._open(life), f"open-{replica_id}")
+
+    async def _open(self, life: Life) -> None:
+        try:
+            await life.open()
+        except RaftallocError as error:
+            self._died(life, error)
+
+    def kill(self, replica_id: str, *, power: bool = False) -> None:
+        life = self.lives.pop(replica_id, None)
+        if life is None:
+            return
+        self.trace = crc32(f"{self.loop.now:.6f} kill {replica_id}".encode(), self.trace)
+        life.kill(power=power)
+
+    def pause(self, replica_id: str, seconds: float) -> None:
+        life = self.lives.get(replica_id)
+        if life is not None and not life.clock.is_paused:
+            self.fault(faults.PAUSE, f"{replica_id} {seconds:.2f} s")
+            life.clock.pause()
+            self.loop.call_later(seconds, life.clock.resume)
+
+    def jump(self, replica_id: str, seconds: float) -> None:
+        self.fault(faults.JUMP, f"{replica_id} {seconds:+g} s")
+        self._wall_offsets[replica_id] += int(seconds * 1000)
+        if replica_id in self.lives:
+            self.lives[replica_id].clock.wall_offset_ms = self._wall_offsets[replica_id]
+
+    def fail_disk(self, replica_id: str, kind: str, code: int) -> None:
+        if replica_id not in self._failing:
+            self.fault(faults.DISK, f"{replica_id} {kind} {os.strerror(code)}")
+            self._failing.add(replica_id)
+            self._disks[replica_id].fail(kind, code, after=self._dice.randrange(3))
+
+    def transfer(self, replica_id: str) -> None:
+        life = self.lives.get(replica_id)
+        if life is not None and life.is_open and life.raft.is_leader:
+            self.fault(faults.TRANSFER, replica_id)
+            life.clock.spawn(_transfer(life), f"transfer-{replica_id}")
+
+    def later(self, seconds: float, what: str, replica_id: str) -> None:
+        def now() -> None:
+            if what == "start":
+                self.start(replica_id)
+            elif what == "mend":
+                self.network.mend_link(*replica_id.split())
+            else:
+                self.network.heal_ways()
+
+        self.loop.call_later(seconds, now)
+
+    def fault(self, name: str, story: str) -> None:
+        self.faults[name] += 1
+        self.note(f"{name} {story}")
+
+    def count(self, what: str) -> None:
+        self.counts[what] += 1
+
+    def answered(self, origin: Origin, answer: Answer, outcome: Outcome) -> None:
+        self._guard(self.log.answered, origin, answer, outcome)
+
+    # What the oracles see.
+
+    def _delivered(self, sender: str, receiver: str, message: dict[str, Any]) -> None:
+        told = f"{self.loop.now:.6f} {sender} {receiver} {message['type']} {message.get('term')}"
+        self.trace = crc32(told.encode(), self.trace)
+        life = self.lives.get(receiver)
+        if life is not None:
+            self._guard(self.raft.look, life)
+        self._nemesis.aimed(sender, receiver, message)
+
+    def _decided(self, life: Life, decided: Decided) -> None:
+        self.counts["applied"] += 1
+        self._guard(self.log.decided, life.engine, decided)
+
+    def _died(self, life: Life, error: BaseException) -> None:
+        if self.lives.get(life.replica_id) is not life:
+            return
+        if life.replica_id in self._failing:
+            self.note(f"{life.replica_id} stops: {error}")
+            self.kill(life.replica_id)
+            self.later(1.0, "start", life.replica_id)
+        else:
+            self.violate("died", f"{life.replica_id}: {type(error).__name__}: {error}")
+
+    def _guard(self, oracle: Callable[..., None], *arguments: Any) -> None:
+        if self._violation is None:
+            leaders = len(self.raft.leaders)
+            try:
+                oracle(*arguments)
+            except Violated as violation:
+                self._end(violation)
+            if len(self.raft.leaders) > leaders:
+                term = max(self.raft.leaders)
+                self.counts["leaders"] += 1
+                self.note(f"{self.raft.leaders[term]} leads in term {term}")
+
+    def violate(self, oracle: str, story: str) -> None:
+        if self._violation is None:
+            self._end(Violated(oracle, story))
+
+    def _end(self, violation: Violated) -> None:
+        self._violation = violation
+        if not self._over.done():
+            self._over.set_result(None)
+
+    def note(self, line: str) -> None:
+        """For the story of the run."""
+        self._story.append(f"{self.loop.now - START_SECONDS:8.3f}  {line}")
+
+
+def simulate(seed: int, allowed: Sequence[str] = faults.ALL, mutant: str = "") -> Verdict:
+    """Run one seed, with one correction taken away perhaps. pysyncobj's clock is the running replica's meanwhile."""
+    stock = pysyncobj.syncobj.monotonicTime
+    level = logging.root.manager.disable
+    pysyncobj.syncobj.monotonicTime = clocks.current_monotonic
+    logging.disable(logging.CRITICAL)
+    try:
+        with mutants.applied(mutant):
+            return World(seed, allowed).run()
+    finally:
+        logging.disable(level)
+        pysyncobj.syncobj.monotonicTime = stock
+
+
+async def _transfer(life: Life) -> None:
+    try:
+        await life.raft.transfer("")
+    except RaftallocError:
+        return  # nobody took over: that is an answer
+
+
+def _calm(mix: faults.Mix) -> faults.Mix:
+    return replace(mix, events=(), weather=Weather(), aim=False)
+
+
+def _keep_task(task: asyncio.Task[Any], context: contextvars.Context) -> None:
+    """Tasks of a replica die with it."""
+    clock = context.get(CURRENT)
+    if clock is not None:
+        clock.tasks.add(task)
+        task.add_done_callback(clock.tasks.discard)
