@@ -1,0 +1,457 @@
+"""A second allocator, as naive as can be: dicts, sums from scratch, loops over everything.
+
+Written from the design (sections 2, 5, 9 and the comments of the protos), not from the core, which it judges. It takes
+events in one by one and can say at any moment what is free, where a request would go, and whether a quota lets it.
+It keeps nothing that can be summed up again: no `used`, no `held`, no cache, no order but that of registration.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+
+from raftalloc.core import commands, events
+from raftalloc.core.commands import Constraint
+from raftalloc.core.events import READY, Event, Granted, Queued, ReservationMade
+
+Demand = tuple[tuple[str, int], ...]
+PROVIDER_BASES = ("db_connections", "query_capacity", "api_quota")
+DEVICE = 1000
+FOR_EVER = 0
+
+
+@dataclass
+class Row:
+    """A node or provider. serial: place in the order of first registration."""
+
+    event: events.NodeRegistered
+    serial: int
+    state: int = READY
+    deadline_ms: int = 0
+
+    @property
+    def capacity(self) -> dict[str, int]:
+        return dict(self.event.capacity)
+
+
+@dataclass
+class Live:
+    """A live allocation: the grant, and its deadlines as they are now."""
+
+    grant: Granted
+    expires_ms: int
+    ends_ms: int
+
+    @property
+    def deadline_ms(self) -> int:
+        return min((t for t in (self.expires_ms, self.ends_ms) if t), default=0)
+
+
+@dataclass
+class Waits:
+    """A waiting request."""
+
+    queued: Queued
+    started: int
+    since_ms: int
+
+
+@dataclass
+class Window:
+    """A booked or open reservation."""
+
+    made: ReservationMade
+    open: bool = False
+
+
+@dataclass
+class Wish:
+    """What one member asks for, whoever asks: an allocation, or a window to be booked."""
+
+    demand: Demand
+    models: tuple[str, ...]
+    constraints: tuple[Constraint, ...]
+    policy: int
+    agent_type: str
+
+    @classmethod
+    def of(cls, asks: Queued | commands.Allocate | commands.Reserve | ReservationMade) -> Wish:
+        policy = getattr(asks, "policy", commands.BEST_FIT)
+        return cls(asks.demand, asks.gpu_models, asks.constraints, policy, asks.agent_type)
+
+    def on_node(self) -> Demand:
+        return tuple((k, a) for k, a in self.demand if not is_cluster_wide(k))
+
+    def on_providers(self) -> Demand:
+        return tuple((k, a) for k, a in self.demand if is_cluster_wide(k))
+
+
+Place = tuple[str, tuple[str, ...], Demand]
+"""(node id or '', supplier of each kind in the order of the demand, (device, units) pairs)."""
+
+
+def is_cluster_wide(kind: str) -> bool:
+    return kind.split(".")[0] in PROVIDER_BASES
+
+
+def holds(value: str | None, constraint: Constraint) -> bool:
+    """In, NotIn, Exists, Gt, Lt; the latter two on integers only."""
+    if constraint.operator == commands.IN:
+        return value in constraint.values
+    if constraint.operator == commands.NOT_IN:
+        return value not in constraint.values
+    if constraint.operator == commands.EXISTS:
+        return value is not None
+    try:
+        number, bound = int(value or ""), int(constraint.values[0])
+    except ValueError:
+        return False
+    return number > bound if constraint.operator == commands.GT else number < bound
+
+
+@dataclass
+class World:
+    """All there is, by name and id."""
+
+    now_ms: int = 0
+    rows: dict[str, Row] = field(default_factory=dict)
+    live: dict[int, Live] = field(default_factory=dict)
+    waiting: dict[int, Waits] = field(default_factory=dict)
+    windows: dict[int, Window] = field(default_factory=dict)
+    quotas: dict[str, events.QuotaSet] = field(default_factory=dict)
+    weights: dict[str, int] = field(default_factory=dict)
+    kinds: list[str] = field(default_factory=list)
+    ended: dict[int, str] = field(default_factory=dict)
+    sessions: dict[int, str] = field(default_factory=dict)
+    token: int = 0
+    registrations: int = 0
+
+    def __post_init__(self) -> None:
+        self.quotas = {
+            "root": events.QuotaSet("root", "", ()),
+            "default": events.QuotaSet("default", "root", ()),
+        }
+
+    # -- what is taken, at a moment ---------------------------------------------------------------
+
+    def charges(self, at_ms: int | None) -> Iterator[tuple[str, str, str, int]]:
+        """(row, kind, quota, amount) of everything that takes something at a moment; None: now, and what is live."""
+        for live in self.live.values():
+            if at_ms is None or not live.ends_ms or live.ends_ms > at_ms:
+                grant = live.grant
+                for (kind, amount), supplier in zip(grant.demand, grant.suppliers, strict=True):
+                    yield supplier, kind, self.charged_to(grant), amount
+        for window in self.windows.values():
+            yield from self._charges_of(window, at_ms)
+
+    def _charges_of(self, window: Window, at_ms: int | None) -> Iterator[tuple[str, str, str, int]]:
+        made = window.made
+        if window.open and (at_ms is None or made.end_ms > at_ms):
+            for kind, supplier in zip(dict(made.demand), made.suppliers, strict=True):
+                yield supplier, kind, made.agent_type, self.undrawn(window)[kind]
+        if not window.open and at_ms is not None and made.start_ms <= at_ms < made.end_ms:
+            for (kind, amount), supplier in zip(made.demand, made.suppliers, strict=True):
+                yield supplier, kind, made.agent_type, amount
+
+    def charged_to(self, grant: Granted) -> str:
+        """A draw is charged where its reservation is."""
+        if grant.reservation_id:
+            return self.windows[grant.reservation_id].made.agent_type
+        return grant.agent_type
+
+    def undrawn(self, window: Window) -> dict[str, int]:
+        left = dict(window.made.demand)
+        for live in self.live.values():
+            if live.grant.reservation_id == window.made.reservation_id:
+                for kind, amount in live.grant.demand:
+                    left[kind] -= amount
+        return left
+
+    def undrawn_devices(self, window: Window) -> dict[int, int]:
+        left = {int(device): units for device, units in window.made.devices}
+        for live in self.live.values():
+            if live.grant.reservation_id == window.made.reservation_id:
+                for device, units in live.grant.devices:
+                    left[int(device)] -= units
+        return left
+
+    def free(self, row_id: str, kind: str, at_ms: int | None = None) -> int:
+        taken = sum(a for row, k, _, a in self.charges(at_ms) if (row, k) == (row_id, kind))
+        return self.rows[row_id].capacity.get(kind, 0) - taken
+
+    def devices_free(self, row_id: str, at_ms: int | None = None) -> list[int]:
+        """Units free of each device that is there."""
+        free = [DEVICE] * len(self.rows[row_id].event.devices)
+        for device, units in self._device_charges(row_id, at_ms):
+            if device < len(free):
+                free[device] -= units
+        return free
+
+    def _device_charges(self, row_id: str, at_ms: int | None) -> Iterator[tuple[int, int]]:
+        for live in self.live.values():
+            if live.grant.node_id == row_id and (
+                at_ms is None or not live.ends_ms or live.ends_ms > at_ms
+            ):
+                yield from ((int(device), units) for device, units in live.grant.devices)
+        for window in self.windows.values():
+            made = window.made
+            if made.node_id != row_id:
+                continue
+            if window.open and (at_ms is None or made.end_ms > at_ms):
+                yield from self.undrawn_devices(window).items()
+            if not window.open and at_ms is not None and made.start_ms <= at_ms < made.end_ms:
+                yield from ((int(device), units) for device, units in made.devices)
+
+    def score(self, row_id: str, moments: Iterable[int | None]) -> int:
+        """Sum over kinds of weight x free (none is free where more is used than there is)."""
+        frees = {
+            kind: min(self.free(row_id, kind, at_ms) for at_ms in moments)
+            for kind in self.rows[row_id].capacity
+        }
+        return sum(self.weights.get(kind, 0) * max(0, free) for kind, free in frees.items())
+
+    # -- where a request would go ------------------------------------------------------------------
+
+    def in_order(self) -> list[str]:
+        return sorted(self.rows, key=lambda row_id: self.rows[row_id].serial)
+
+    def place(self, wish: Wish, end_ms: int) -> Place | None:
+        """For a run from now to end_ms: it must fit now, and at the start of every window it would run into."""
+
+        def moments(row_id: str) -> list[int | None]:
+            return [None] + [
+                w.made.start_ms
+                for w in self.windows.values()
+                if not w.open
+                and row_id in w.made.suppliers
+                and (end_ms == FOR_EVER or w.made.start_ms < end_ms)
+            ]
+
+        return self._place(wish, moments, lambda row_id: self.score(row_id, [None]))
+
+    def place_window(self, wish: Wish, start_ms: int, end_ms: int) -> Place | None:
+        """For a window: it must fit at its start, and at every start of another within it."""
+        starts = [w.made.start_ms for w in self.windows.values() if not w.open]
+        moments: list[int | None] = [start_ms, *(t for t in starts if start_ms < t < end_ms)]
+        return self._place(wish, lambda _: moments, lambda row_id: self.score(row_id, moments))
+
+    def _place(self, wish, moments, score) -> Place | None:
+        suppliers: dict[str, str] = {}
+        for kind, amount in wish.on_providers():
+            fits = {
+                row_id: free
+                for row_id in self.in_order()
+                if self.rows[row_id].event.provider and self.rows[row_id].state == READY
+                if (free := min(self.free(row_id, kind, t) for t in moments(row_id))) >= amount
+            }
+            if not fits:
+                return None
+            suppliers[kind] = best(fits, wish.policy)
+        devices: Demand = ()
+        node_id = ""
+        if wish.on_node():
+            scores = {
+                row_id: score(row_id)
+                for row_id in self.in_order()
+                if self.node_fits(row_id, wish, moments(row_id))
+            }
+            if not scores:
+                return None
+            node_id = best(scores, wish.policy)
+            suppliers.update((kind, node_id) for kind, _ in wish.on_node())
+            found = self._devices(node_id, wish, moments(node_id))
+            assert found is not None
+            devices = found
+        return node_id, tuple(suppliers[kind] for kind, _ in wish.demand), devices
+
+    def node_fits(self, row_id: str, wish: Wish, moments: list[int | None]) -> bool:
+        row = self.rows[row_id]
+        attributes = dict(row.event.attributes)
+        return (
+            not row.event.provider
+            and row.state == READY
+            and all(holds(attributes.get(c.key), c) for c in wish.constraints)
+            and all(self.free(row_id, k, t) >= a for k, a in wish.on_node() for t in moments)
+            and self._devices(row_id, wish, moments) is not None
+        )
+
+    def could_serve(self, row_id: str, wish: Wish) -> bool:
+        """Whether a row is ready for such requests, whatever it has free."""
+        row = self.rows[row_id]
+        attributes = dict(row.event.attributes)
+        matches = all(holds(attributes.get(c.key), c) for c in wish.constraints)
+        return row.state == READY and (row.event.provider or matches)
+
+    def devices_fit(self, row_id: str, wish: Wish) -> bool:
+        """Whether a row has the devices free now."""
+        return bool(self._devices(row_id, wish, [None]))
+
+    def _devices(self, row_id: str, wish: Wish, moments: list[int | None]) -> Demand | None:
+        frees = [self.devices_free(row_id, t) for t in moments]
+        free = [min(each) for each in zip(*frees, strict=True)]
+        return pick_devices(free, self.rows[row_id].event.devices, wish)
+
+    def members_on_empty_fleet(self, wish: Wish) -> int:
+        """How many could run at once with nothing else there, whatever state the rows are in."""
+        counts = [
+            sum(r.capacity.get(kind, 0) // amount for r in self.rows.values() if r.event.provider)
+            for kind, amount in wish.on_providers()
+        ]
+        if wish.on_node():
+            counts.append(
+                sum(members_of(r, wish) for r in self.rows.values() if not r.event.provider)
+            )
+        return min(counts)
+
+    # -- quotas ------------------------------------------------------------------------------------
+
+    def chain(self, agent_type: str) -> list[str]:
+        """The quota nodes that a type is checked at, from its own up."""
+        name = agent_type if agent_type in self.quotas else "default"
+        names = []
+        while name:
+            names.append(name)
+            name = self.quotas[name].parent
+        return names
+
+    def charged(self, quota: str, kind: str) -> int:
+        return sum(a for _, k, q, a in self.charges(None) if k == kind and quota in self.chain(q))
+
+    def booked_peak(self, quota: str, kind: str, until_ms: int) -> int:
+        """The most that windows ahead, which open before until_ms, will charge to a quota at once."""
+        ahead = [
+            w.made
+            for w in self.windows.values()
+            if not w.open
+            and quota in self.chain(w.made.agent_type)
+            and (until_ms == FOR_EVER or w.made.start_ms < until_ms)
+        ]
+        return max(
+            (
+                sum(
+                    dict(m.demand).get(kind, 0)
+                    for m in ahead
+                    if m.start_ms <= other.start_ms < m.end_ms
+                )
+                for other in ahead
+            ),
+            default=0,
+        )
+
+    def over_quota(self, wish: Wish, members: int, until_ms: int) -> list[tuple[str, str]]:
+        """(quota, kind) of each limit that does not allow it."""
+        return [
+            (quota, kind)
+            for quota in self.chain(wish.agent_type)
+            for kind, amount in wish.demand
+            if (limit := dict(self.quotas[quota].limits).get(kind)) is not None
+            and self.charged(quota, kind)
+            + self.booked_peak(quota, kind, until_ms)
+            + amount * members
+            > limit
+        ]
+
+    # -- events ------------------------------------------------------------------------------------
+
+    def take(self, event: Event) -> None:
+        """Bring the world up to date."""
+        match event:
+            case events.KindDefined():
+                self.kinds.append(event.kind)
+            case events.WeightsSet():
+                self.weights = dict(event.weights)
+            case events.NodeRegistered():
+                if event.node_id in self.rows:
+                    self.rows[event.node_id].event = event
+                else:
+                    self.registrations += 1
+                    self.rows[event.node_id] = Row(event, self.registrations)
+            case events.NodeStateChanged():
+                self.rows[event.node_id].state = event.state
+                self.rows[event.node_id].deadline_ms = event.deadline_ms
+            case events.NodeRemoved():
+                del self.rows[event.node_id]
+            case events.QuotaSet():
+                self.quotas[event.name] = event
+            case events.QuotaDeleted():
+                del self.quotas[event.name]
+            case events.SessionOpened():
+                self.sessions[event.session] = event.principal
+            case _:
+                self._take_request(event)
+
+    def _take_request(self, event: Event) -> None:
+        match event:
+            case events.Queued():
+                self.waiting[event.request_id] = Waits(event, event.started, self.now_ms)
+            case events.Granted():
+                self.token = event.token
+                self.live[event.allocation_id] = Live(event, event.expires_ms, event.ends_ms)
+                waits = self.waiting.get(event.request_id)
+                if waits is not None:
+                    waits.started += 1
+                    if waits.started == waits.queued.count:
+                        del self.waiting[event.request_id]
+            case events.Renewed():
+                live = self.live[event.allocation_id]
+                live.expires_ms, live.ends_ms = event.expires_ms, event.ends_ms
+            case events.Ended():
+                del self.live[event.allocation_id]
+                self.ended[event.allocation_id] = event.reason
+            case events.Withdrawn():
+                del self.waiting[event.request_id]
+            case events.ReservationMade():
+                self.windows[event.reservation_id] = Window(event)
+            case events.ReservationMoved():
+                window = self.windows[event.reservation_id]
+                window.made = replace(
+                    window.made,
+                    node_id=event.node_id,
+                    suppliers=event.suppliers,
+                    devices=event.devices,
+                )
+            case events.ReservationOpened():
+                self.windows[event.reservation_id].open = True
+            case events.ReservationEnded():
+                del self.windows[event.reservation_id]
+                self.ended[event.reservation_id] = event.reason
+            case events.LeaderTook():
+                for live in self.live.values():
+                    if live.expires_ms:
+                        later = live.expires_ms + event.gap_ms
+                        live.expires_ms = min(later, live.ends_ms or later)
+
+
+def best(values: dict[str, int], policy: int) -> str:
+    """Least for best_fit, most for worst_fit, and among equals (for first_fit: among all) the first."""
+    if policy == commands.BEST_FIT:
+        return min(values, key=values.__getitem__)
+    if policy == commands.WORST_FIT:
+        return max(values, key=values.__getitem__)
+    return next(iter(values))
+
+
+def pick_devices(free: list[int], models: tuple[str, ...], wish: Wish) -> Demand | None:
+    """A share: of the devices where it fits the one with least free. Whole ones: the first that are all free."""
+    gpu = dict(wish.demand).get("gpu", 0)
+    if not gpu:
+        return ()
+    right = [d for d in range(len(free)) if not wish.models or models[d] in wish.models]
+    if gpu < DEVICE:
+        fits = [d for d in right if free[d] >= gpu]
+        return ((str(min(fits, key=lambda d: free[d])), gpu),) if fits else None
+    whole = [d for d in right if free[d] == DEVICE][: gpu // DEVICE]
+    return tuple((str(d), DEVICE) for d in whole) if len(whole) == gpu // DEVICE else None
+
+
+def members_of(row: Row, wish: Wish) -> int:
+    """How many members an empty node holds."""
+    attributes = dict(row.event.attributes)
+    if not all(holds(attributes.get(c.key), c) for c in wish.constraints):
+        return 0
+    counts = [row.capacity.get(kind, 0) // amount for kind, amount in wish.on_node()]
+    gpu = dict(wish.demand).get("gpu", 0)
+    if gpu:
+        right = sum(1 for model in row.event.devices if not wish.models or model in wish.models)
+        counts.append(right * (DEVICE // gpu) if gpu < DEVICE else right // (gpu // DEVICE))
+    return min(counts)
