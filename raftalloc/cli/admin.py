@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from raftalloc.api.v1 import admin_pb2
 from raftalloc.cli import output
 from raftalloc.cli.connection import Connection, connected
+
+if TYPE_CHECKING:
+    from raftalloc.client.client import Client
 
 app = typer.Typer(no_args_is_help=True, help="The replicas themselves.")
 
@@ -31,6 +34,13 @@ def transfer(
 @connected
 def snapshot(connection: Connection) -> None:
     """Write a state snapshot now, on the replica named with --endpoint, or the leader."""
-    answer = connection.ask(lambda client: client.admin.snapshot())
+
+    async def ask(client: Client) -> admin_pb2.SnapshotResponse:
+        if len(client.endpoints) == 1:
+            return await client.admin.snapshot(endpoint=client.endpoints[0])
+        status = await client.admin.status()
+        return await client.admin.snapshot(endpoint=status.leader_address)
+
+    answer = connection.ask(ask)
     words = f"snapshot of index {answer.index}: {answer.bytes} bytes in {answer.path}"
     connection.show(answer, lambda: output.say(words))

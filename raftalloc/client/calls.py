@@ -122,13 +122,24 @@ class Caller:
         *,
         timeout: float | None = None,
     ) -> Answer:
-        """One attempt at one replica, whoever leads; an empty address is the one that would be asked next."""
-        address = address or self._router.pick()
+        """One attempt at one replica, whoever leads. An empty address: the first one in turn that can be reached."""
         seconds = self._timeout if timeout is None else check_timeout(timeout)
-        transport = self._router.transport(address)
-        answer, trailing = await transport.unary(method, request, response_type, timeout=seconds)
-        self._router.heard(address, trailing)
-        return answer
+        others = 0 if address else len(self._router.endpoints) - 1
+        while True:
+            asked = address or self._router.pick()
+            transport = self._router.transport(asked)
+            try:
+                answer, trailing = await transport.unary(
+                    method, request, response_type, timeout=seconds
+                )
+            except Unavailable as error:
+                self.failed(asked, error)
+                if not others:
+                    raise
+                others -= 1
+                continue
+            self._router.heard(asked, trailing)
+            return answer
 
     async def stamp(self, unstamped: Sequence[types_pb2.Idempotency]) -> list[Stamp]:
         """Name each of these attempts; `sessions.done` must follow for every stamp."""

@@ -434,7 +434,7 @@ class EventsService(_Service):
 
 
 class AdminService(_Service):
-    """The replicas themselves: a call goes to one replica, `endpoint` (empty: the one that would be asked next)."""
+    """The replicas themselves: a call goes to one replica, `endpoint` (empty: the leader if known, else any)."""
 
     path = "Admin"
 

@@ -365,3 +365,25 @@ def test_an_endpoint_that_is_no_address_is_refused(endpoints: Any) -> None:
 def test_a_timeout_that_is_no_time_is_refused(timeout: Any) -> None:
     with pytest.raises(InvalidRequest, match="timeout"):
         Client(["127.0.0.1:1"], timeout=timeout)
+
+
+def test_a_call_to_any_replica_passes_over_those_that_cannot_be_reached(
+    run: Run, replicas: Any
+) -> None:
+    async def scene() -> None:
+        async with replicas(2) as group, Client(addresses(group)) as client:
+            status = admin_pb2.StatusResponse(replica_id="n2")
+
+            async def answer(request: Any, context: Any) -> Any:
+                return status
+
+            group[1].answers["Admin/Status"] = answer
+            await group[0].stop()
+            assert await client.admin.status() == status
+            with pytest.raises(Unavailable):
+                await client.admin.status(endpoint=group[0].address)
+            await group[1].stop()
+            with pytest.raises(Unavailable):
+                await client.admin.status()
+
+    run(scene())
