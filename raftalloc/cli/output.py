@@ -125,10 +125,15 @@ def console(*, error: bool = False) -> Console:
     return Console(file=stream, width=width, highlight=False)
 
 
+def printable(text: str) -> str:
+    """Without what would move a terminal's cursor or turn its text around: names of others may hold such things."""
+    return "".join(c if c.isprintable() or c == "\n" else "?" for c in text)
+
+
 def say(words: str, *, note: str = "", error: bool = False) -> None:
     """One line for people, and a note in small print. Names may hold what Rich takes for markup: it is not."""
-    dimmed = f"[dim]{escape(note)}[/]" if note else ""
-    line = " ".join(part for part in (escape(words), dimmed) if part)
+    dimmed = f"[dim]({escape(printable(note))})[/]" if note else ""
+    line = " ".join(part for part in (escape(printable(words)), dimmed) if part)
     console(error=error).print(line, soft_wrap=True)
 
 
@@ -140,9 +145,11 @@ def show_error(error: RaftallocError, *, as_json: bool) -> None:
         return
     lines = console(error=True)
     field = f"{record['field']}: " if record["field"] else ""
-    lines.print(f"[bold red]error[/] {escape(field + str(record['message']))}", soft_wrap=True)
+    message = printable(f"{field}{record['message']}")
+    lines.print(f"[bold red]error[/] {escape(message)}", soft_wrap=True)
     if record["remedy"]:
-        lines.print(f"[dim]remedy[/] {escape(str(record['remedy']))}", soft_wrap=True)
+        remedy = printable(str(record["remedy"]))
+        lines.print(f"[dim]remedy[/] {escape(remedy)}", soft_wrap=True)
 
 
 def show_json(value: Plain, *, line: bool = False) -> None:
@@ -201,7 +208,7 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> 
             overflow="fold",
         )
     for row in rows:
-        made.add_row(*(escape(cell) for cell in row))
+        made.add_row(*(escape(printable(cell)) for cell in row))
     return made
 
 

@@ -182,7 +182,7 @@ def _draw(statuses: Statuses, found: Health) -> None:
             f"group {latest.cluster_id}: {found.up} of {found.total} replicas up,"
             f" {latest.nodes_total} nodes, {latest.allocations_live} live, {latest.requests_waiting} waiting,"
             f" {latest.grants_total} grants so far",
-            note=f"(clock {output.moment(latest.clock_ms)})",
+            note=f"clock {output.moment(latest.clock_ms)}",
         )
     if not found.leader:
         output.say("no leader", note="more than half of the replicas must be up", error=True)

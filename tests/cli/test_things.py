@@ -332,3 +332,9 @@ def test_admin_commands_reach_the_replicas(group, raftalloc):
     assert "n2 leads" in raftalloc("admin", "transfer", "n2").stdout
     assert group.only("TransferLeadership").to_replica_id == "n2"
     assert "index 9" in raftalloc("admin", "snapshot").stdout
+
+
+def test_names_cannot_turn_a_terminals_text_around(group, raftalloc):
+    node = fleet_pb2.Node(node_id="a\u202eb\x1b[2J")
+    group.answer("ListNodes", fleet_pb2.ListNodesResponse(nodes=[node]))
+    assert "a?b?[2J" in raftalloc("node", "list").stdout
