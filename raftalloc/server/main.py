@@ -49,12 +49,17 @@ log = get_logger("raftalloc.server.main")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one replica until a signal; answers the exit code."""
-    parsed = _parser().parse_args(arguments)
+    parser = _parser()
+    parsed = parser.parse_args(arguments)
+    if parsed.replica is None and not parsed.check:
+        parser.error("--replica is missing: name one of the configuration's")
     if sys.flags.optimize:
         # Assertions guard the state: without them a bug would be written to the log of every replica.
         return _refuse("python -O removes the assertions that guard the state; run without -O", 2)
     try:
         config = load_config(parsed.config)
+        if parsed.check and parsed.replica is None:
+            return 0
         replica = config.replica(parsed.replica)
         directory = parsed.data_dir or config.data_directory(replica.replica_id)
         if parsed.check:
@@ -182,7 +187,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--config", required=True, metavar="FILE", help="the group's cluster.toml")
     parser.add_argument(
-        "--replica", required=True, metavar="ID", help="which of its replicas this one is"
+        "--replica", metavar="ID", help="which of its replicas this one is; --check needs none"
     )
     parser.add_argument(
         "--data-dir",

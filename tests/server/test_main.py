@@ -187,6 +187,7 @@ def test_checking_a_configuration_starts_nothing(
 ):
     config = configured(tmp_path, free_ports(3))
     assert said(capsys, "--config", str(config), "--replica", "n1", "--check") == (0, "")
+    assert said(capsys, "--config", str(config), "--check") == (0, "")
     assert os.listdir(tmp_path) == ["cluster.toml"]
 
 
