@@ -132,7 +132,8 @@ def printable(text: str) -> str:
 
 def say(words: str, *, note: str = "", error: bool = False) -> None:
     """One line for people, and a note in small print. Names may hold what Rich takes for markup: it is not."""
-    dimmed = f"[dim]({escape(printable(note))})[/]" if note else ""
+    small = f"({note})" if words and note else note
+    dimmed = f"[dim]{escape(printable(small))}[/]" if note else ""
     line = " ".join(part for part in (escape(printable(words)), dimmed) if part)
     console(error=error).print(line, soft_wrap=True)
 
