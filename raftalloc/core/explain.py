@@ -11,6 +11,7 @@ import numpy as np
 from raftalloc.core import rejections
 from raftalloc.core.admission import ask_of
 from raftalloc.core.commands import Allocate, Origin
+from raftalloc.core.drawing import draw_blocker, draw_placement
 from raftalloc.core.events import Queued
 from raftalloc.core.fleet import Mask
 from raftalloc.core.headroom import booked_peak, ends_at, never, rejection_of, try_start
@@ -29,9 +30,9 @@ RESERVED = "RESERVED"
 """Codes of blockers, besides QUOTA_EXCEEDED, NO_CAPACITY and UNKNOWN_KIND of `rejections`."""
 
 
-def explain(state: State, command: Allocate) -> Explanation:
-    """What would become of this request now. Changes nothing."""
-    return _explain(state, as_queued(state, command, Origin()), position=0)
+def explain(state: State, command: Allocate, *, principal: str = "local") -> Explanation:
+    """What would become of this request now, if this principal made it. Changes nothing."""
+    return _explain(state, as_queued(state, command, Origin(principal)), position=0)
 
 
 def explain_waiting(state: State, request_id: int) -> Explanation | None:
@@ -48,6 +49,8 @@ def _explain(state: State, queued: Queued, *, position: int) -> Explanation:
     if not isinstance(ask, Ask):
         blocker = Blocker(rejections.UNKNOWN_KIND, ask, ask, dict(queued.demand)[ask], 0)
         return Explanation(NEVER_FITS, (blocker,), nodes, (), 0, "", position)
+    if queued.reservation_id:
+        return _explain_draw(state, queued, ask)
     members = queued.count if queued.gang else 1
     fallen, feasible = _filters(state, queued, ask)
     blockers = [*_quota_blockers(state, queued, ask, members), *_provider_blockers(state, ask)]
@@ -67,6 +70,23 @@ def _explain(state: State, queued: Queued, *, position: int) -> Explanation:
         blockers.append(Blocker(rejection_of(state, ask, result).code, "", kind, asked, possible))
     verdict = MUST_WAIT if impossible is None else NEVER_FITS
     return Explanation(verdict, tuple(blockers), nodes, fallen, feasible, "", position)
+
+
+def _explain_draw(state: State, queued: Queued, ask: Ask) -> Explanation:
+    """A draw asks its window and nobody else. It does not wait: MUST_WAIT says that it could be asked again."""
+    nodes = state.fleet.node_count
+    blocked = draw_blocker(state, queued, ask)
+    if blocked is None:
+        row = draw_placement(state, queued, ask).node
+        chosen = state.fleet.ids[row] if row >= 0 else ""
+        return Explanation(FITS_NOW, (), nodes, (), 1 if chosen else 0, chosen, 0)
+    kind = blocked.subject if blocked.subject in dict(queued.demand) else ""
+    kind = blocked.field.partition(".")[2] or kind
+    asked, left = blocked.number(f"asked.{kind}"), blocked.number(f"left.{kind}")
+    blocker = Blocker(blocked.code, blocked.subject, kind, asked, left)
+    never_again = blocked.code in (rejections.UNKNOWN_RESERVATION, rejections.WRONG_OWNER)
+    verdict = NEVER_FITS if never_again else MUST_WAIT
+    return Explanation(verdict, (blocker,), nodes, (), 0, "", 0)
 
 
 def _quota_blockers(state: State, queued: Queued, ask: Ask, members: int) -> list[Blocker]:

@@ -43,12 +43,11 @@ def unsatisfiable(state: State, ask: Ask, members: int) -> Rejection:
         largest = int(fleet.matrix.capacity[rows, column].max(initial=0))
         if largest >= amount:
             continue
-        kind = state.kinds.names[column]
-        numbers = ((f"asked.{kind}", amount), (f"largest.{kind}", largest))
         others = fleet.matrix.capacity[np.flatnonzero(fleet.is_node), column]
         if on_node and int(others.max(initial=0)) >= amount:
-            matches = ("nodes_matching", len(matching))
-            return Rejection(rejections.UNSATISFIABLE, "constraints", kind, (*numbers, matches))
+            return off_constraints(state, column, amount, largest=largest, matching=len(matching))
+        kind = state.kinds.names[column]
+        numbers = ((f"asked.{kind}", amount), (f"largest.{kind}", largest))
         return Rejection(rejections.UNSATISFIABLE, f"resources.{kind}", kind, numbers)
     possible = possible_members(state, ask)
     if possible:
@@ -63,6 +62,19 @@ def unsatisfiable(state: State, ask: Ask, members: int) -> Rejection:
     return Rejection(
         rejections.UNSATISFIABLE, "resources", "", (("nodes_matching", len(matching)),)
     )
+
+
+def off_constraints(
+    state: State, column: int, amount: int, *, largest: int, matching: int
+) -> Rejection:
+    """UNSATISFIABLE for the constraints: `matching` nodes satisfy them, the largest of which has less."""
+    kind = state.kinds.names[column]
+    numbers = (
+        (f"asked.{kind}", amount),
+        (f"largest.{kind}", largest),
+        ("nodes_matching", matching),
+    )
+    return Rejection(rejections.UNSATISFIABLE, "constraints", kind, numbers)
 
 
 def no_capacity(state: State, ask: Ask, members: int) -> Rejection:

@@ -11,6 +11,7 @@ from dataclasses import replace
 from raftalloc.core import lines, queues, rejections
 from raftalloc.core.admission import ask_of, ensure_quota, grant, quota_limit, start_members
 from raftalloc.core.commands import Allocate, Cancel, Origin, Release, Renew
+from raftalloc.core.drawing import draw_blocker, draw_placement
 from raftalloc.core.events import (
     CANCELLED,
     LEASE_EXPIRED,
@@ -23,13 +24,12 @@ from raftalloc.core.events import (
 )
 from raftalloc.core.headroom import Blocked, booked_peak, never, quota_blocker, rejection_of
 from raftalloc.core.lines import shape_of
-from raftalloc.core.placement import Ask, Placement, choose_devices
+from raftalloc.core.placement import Ask
 from raftalloc.core.profiles import profile_of
 from raftalloc.core.quotas import NO_LIMIT
 from raftalloc.core.records import DONE, GRANTED, QUEUED, Outcome
 from raftalloc.core.refusals import quota_rejection
-from raftalloc.core.rejections import NUMBER_MAX, Rejection
-from raftalloc.core.reservations import SERVING, Reservation
+from raftalloc.core.rejections import Rejection
 from raftalloc.core.state import State
 
 Decision = Generator[Event, None, Outcome | Rejection]
@@ -122,77 +122,12 @@ def _granted(state: State, request_id: int, count: int) -> Outcome:
 
 def _draw(state: State, queued: Queued, ask: Ask) -> Decision:
     """Take members out of an open window. All of them, or the request is refused: nothing waits for a reservation."""
-    ident = str(queued.reservation_id)
-    reservation = state.reservations.by_id.get(queued.reservation_id)
-    if reservation is None:
-        return Rejection(rejections.UNKNOWN_RESERVATION, "reservation_id", ident)
-    if reservation.made.principal != queued.principal:
-        return Rejection(rejections.WRONG_OWNER, "reservation_id", f"reservation {ident}")
-    if not reservation.open:
-        window = (("start_ms", reservation.made.start_ms), ("end_ms", reservation.made.end_ms))
-        return Rejection(rejections.RESERVATION_NOT_OPEN, "reservation_id", ident, window)
-    for kind, amount in queued.demand:
-        left = reservation.remaining.get(kind, 0)
-        if left < amount * queued.count:
-            asked = min(amount * queued.count, NUMBER_MAX)
-            numbers = ((f"asked.{kind}", asked), (f"left.{kind}", left))
-            return Rejection(rejections.RESERVATION_EXHAUSTED, f"resources.{kind}", ident, numbers)
-    gone = _row_not_serving(state, reservation, ask)
-    if gone:
-        return Rejection(rejections.NODE_STATE, "reservation_id", gone)
-    if ask.gpu and not _devices_suffice(state, reservation, ask, queued.count):
-        numbers = (("asked.gpu", ask.gpu), ("left.gpu", reservation.remaining.get("gpu", 0)))
-        return Rejection(rejections.RESERVATION_EXHAUSTED, "resources.gpu", ident, numbers)
+    blocked = draw_blocker(state, queued, ask)
+    if blocked is not None:
+        return blocked
     for member in range(queued.count):
-        yield grant(state, queued, _placement_in(state, reservation, ask), member, 0)
+        yield grant(state, queued, draw_placement(state, queued, ask), member, 0)
     return _granted(state, queued.request_id, queued.count)
-
-
-def _row_not_serving(state: State, reservation: Reservation, ask: Ask) -> str:
-    """A row to draw from that is lost or draining, where nothing new may start; '' where there is none."""
-    for column, _ in ask.parts:
-        supplier = reservation.supplier(state.kinds.names[column])
-        if state.fleet.states[state.fleet.row(supplier)] not in SERVING:
-            return supplier
-    return ""
-
-
-def _placement_in(state: State, reservation: Reservation, ask: Ask) -> Placement:
-    """The reservation's own rows, and of its devices what suffices."""
-    suppliers = {
-        column: state.fleet.row(reservation.supplier(state.kinds.names[column]))
-        for column, _ in ask.parts
-    }
-    node = state.fleet.row(reservation.made.node_id) if ask.node_parts else -1
-    devices = _held_devices(state, reservation, dict(reservation.devices), ask)
-    assert devices is not None, "the devices were checked before the first member"
-    return Placement(node, suppliers, devices)
-
-
-def _devices_suffice(state: State, reservation: Reservation, ask: Ask, count: int) -> bool:
-    left = dict(reservation.devices)
-    for _ in range(count):
-        devices = _held_devices(state, reservation, left, ask)
-        if devices is None:
-            return False
-        for device, amount in devices:
-            left[device] -= amount
-    return True
-
-
-def _held_devices(
-    state: State, reservation: Reservation, left: dict[int, int], ask: Ask
-) -> tuple[tuple[int, int], ...] | None:
-    """Devices for one member out of what is left of the held ones."""
-    if not ask.gpu:
-        return ()
-    row = state.fleet.row(reservation.made.node_id)
-    models = state.fleet.model_mask(ask.models)[row]
-    free = state.fleet.device_free[row].copy()
-    free[:] = 0
-    for device, amount in left.items():
-        free[device] = amount
-    return choose_devices(free, models, ask.gpu)
 
 
 # -- keeping and giving back -----------------------------------------------------------------------

@@ -14,7 +14,7 @@ from raftalloc.core.commands import Asked, Entry
 from raftalloc.core.events import CORDONED, DRAINING, LOST, READY, Happened
 from raftalloc.core.machine import Applied
 from raftalloc.core.records import DONE, GRANTED, QUEUED, REJECTED, Outcome
-from tests.core.reference import Waits, Wish, World
+from tests.core.reference import Waits, Wish, World, holds
 from tests.core.truth import TOO_LATE, Truth
 
 KEPT_MS = 600_000
@@ -129,6 +129,9 @@ class Audit:
         end_ms = world.now_ms + wish_of.duration_ms if wish_of.duration_ms else 0
         if event.reservation_id:
             end_ms = self._drawn(event, end_ms)
+            if event.node_id:
+                attributes = dict(world.rows[event.node_id].event.attributes)
+                assert all(holds(attributes.get(c.key), c) for c in wish_of.constraints)
         else:
             wish = Wish.of(wish_of)
             place = world.place(wish, end_ms)

@@ -109,3 +109,25 @@ def test_what_waits_has_a_position_and_what_does_not_has_no_explanation(talk):
     assert there(explain_waiting(talk.state, 3)).position == 1
     assert explain_waiting(talk.state, 1) is None
     assert explain_waiting(talk.state, 99) is None
+
+
+def test_a_draw_is_explained_by_its_window_alone(talk):
+    talk.ask(1001, quota("r", cpu=1000), reserve("r", cpu=1000, start_ms=5000, duration_ms=1000))
+    talk.ask(1002, quota("r", cpu=0))
+
+    def told(**settings):
+        return explain(talk.state, allocate("r", reservation_id=2, **settings))
+
+    assert told(cpu=500).verdict == MUST_WAIT
+    assert told(cpu=500).blockers == (Blocker("RESERVATION_NOT_OPEN", "2", "", 0, 0),)
+    talk.ask(5000, commands.Tick())
+    assert (told(cpu=1000).verdict, told(cpu=1000).chosen) == (FITS_NOW, "free")
+    assert told(cpu=600, count=2).blockers == (
+        Blocker("RESERVATION_EXHAUSTED", "2", "cpu", 1200, 1000),
+    )
+    assert told(cpu=500, constraints=EAST).blockers == (
+        Blocker("UNSATISFIABLE", "cpu", "cpu", 500, 0),
+    )
+    other = explain(talk.state, allocate("r", cpu=1, reservation_id=2), principal="other")
+    assert (other.verdict, other.blockers[0].code) == (NEVER_FITS, "WRONG_OWNER")
+    assert explain(talk.state, allocate("r", cpu=1, reservation_id=9)).verdict == NEVER_FITS

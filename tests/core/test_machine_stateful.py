@@ -135,8 +135,7 @@ def explained(walk: Walk, told, asks) -> None:
     assert quotas == set(over)
 
 
-TestGroup = Group.TestCase
-TestGroup.pytestmark = [pytest.mark.slow, pytest.mark.timeout(0 if MORE else 600)]
+TestGroup = pytest.mark.slow(pytest.mark.timeout(0 if MORE else 600)(Group.TestCase))
 TestGroup.settings = settings(
     max_examples=3000 if MORE else 30,
     stateful_step_count=80 if MORE else 40,

@@ -156,3 +156,18 @@ def test_new_devices_and_kinds_do_not_upset_what_is_known_of_windows(talk):
     kinds = {f"disk__d{number}": 1000 for number in range(30)}
     talk.ask(1004, node("n3", cpu=100, **kinds))
     assert talk.ask(1005, allocate("a", gpu=1000, duration_ms=100, wait_ms=9)).status == GRANTED
+
+
+def test_a_draw_off_its_constraints_is_refused(talk):
+    """The window chose its node before; a draw that would not go there does not go there."""
+    talk.ask(1000, node("n1", cpu=8000, attributes=N1), provider("p", api_quota=100))
+    talk.ask(1000, reserve("r", cpu=3000, api_quota=50, start_ms=1000, duration_ms=5000))
+    elsewhere = (Constraint("is", commands.NOT_IN, ("n1",)),)
+    drawn = talk.ask(1001, allocate("r", cpu=500, reservation_id=1, constraints=elsewhere))
+    assert code_of(drawn) == rejections.UNSATISFIABLE
+    assert (
+        talk.ask(1002, allocate("r", cpu=500, reservation_id=1, constraints=ON_N1)).status
+        == GRANTED
+    )
+    of_provider = allocate("r", api_quota=5, reservation_id=1, constraints=elsewhere)
+    assert talk.ask(1003, of_provider).status == GRANTED

@@ -7,7 +7,7 @@ import copy
 from raftalloc.core import commands, events, rejections
 from raftalloc.core.commands import Asked
 from raftalloc.core.events import CORDONED, READY
-from tests.core.reference import Wish, World
+from tests.core.reference import Wish, World, holds
 
 TOO_LATE = (rejections.KEY_EXPIRED, rejections.KEY_REUSED, rejections.KEYS_EXHAUSTED)
 """Refusals that do not look at the command."""
@@ -121,6 +121,11 @@ class Truth:
         enough = all(left.get(kind, 0) >= a * command.count for kind, a in command.demand)
         gone = any(self.world.rows[s].state not in (READY, CORDONED) for s in window.made.suppliers)
         has_gpu = any(kind == "gpu" for kind, _ in command.demand)
+        if code == rejections.UNSATISFIABLE:
+            node = self.world.rows[window.made.node_id]
+            attributes = dict(node.event.attributes)
+            assert not all(holds(attributes.get(c.key), c) for c in command.constraints)
+            return
         assert not enough or gone or has_gpu, f"{code} for {command}, and {left} are left"
         if code == rejections.NODE_STATE:
             assert gone

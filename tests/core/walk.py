@@ -221,9 +221,7 @@ class Walk:
         demand = dice.pick((made.demand, made.demand[:1]))
         if dice.pick(ONE_IN_TWO):
             demand = tuple((k, max(a // 2, 1)) if k != "gpu" else (k, a) for k, a in demand)
-        command = self.allocate_command(
-            dice, demand=demand, reservation_id=ident, gpu_models=(), constraints=()
-        )
+        command = self.allocate_command(dice, demand=demand, reservation_id=ident, gpu_models=())
         principal = "stranger" if dice.pick(ONE_IN_EIGHT) else made.principal
         return self.ask(dice, command, Origin(principal))
 
