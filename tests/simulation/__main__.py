@@ -7,18 +7,22 @@ it ends with 1 where no seed noticed it. `--table` takes all mutants in turn and
 from __future__ import annotations
 
 import argparse
+import functools
 import gc
+import itertools
 import json
+import multiprocessing
 import os
 import sys
 import time
 from collections import Counter
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tests.simulation import faults
+from tests.simulation import directed, faults, mutants
 from tests.simulation.mutants import MUTANTS
-from tests.simulation.world import Verdict, simulate
+from tests.simulation.world import FAULT_SECONDS, Verdict, simulate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,16 +51,14 @@ def campaign(arguments: argparse.Namespace, mutant: str, allowed: list[str]) -> 
     simulated = 0.0
     found_after: int | None = None
     seeds = 0
-    for seed in _seeds(arguments, started):
-        verdict = simulate(seed, allowed, mutant)
-        gc.collect()
+    for verdict in _verdicts(arguments, mutant, allowed, started):
         seeds += 1
         simulated += verdict.simulated_seconds
         total.update(verdict.faults)
         counts.update(verdict.counts)
         _say(arguments, verdict)
         if verdict.oracle:
-            violations.append(_violation(verdict, allowed, mutant))
+            violations.append(_violation(verdict, allowed, mutant, arguments.seconds))
             _tell(violations[-1])
             if mutant:
                 found_after = seeds
@@ -75,6 +77,31 @@ def campaign(arguments: argparse.Namespace, mutant: str, allowed: list[str]) -> 
     }
 
 
+def _verdicts(
+    arguments: argparse.Namespace, mutant: str, allowed: list[str], started: float
+) -> Iterator[Verdict]:
+    """In the order of the seeds, several at a time where that was asked for."""
+    run = functools.partial(
+        _simulate, allowed=allowed, mutant=mutant, fault_seconds=arguments.seconds
+    )
+    seeds = _seeds(arguments, started)
+    if arguments.jobs == 1:
+        yield from map(run, seeds)
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(arguments.jobs, mp_context=context) as pool:
+        while chunk := list(itertools.islice(seeds, 2 * arguments.jobs)):
+            yield from pool.map(run, chunk)
+
+
+def _simulate(seed: int, *, allowed: list[str], mutant: str, fault_seconds: float) -> Verdict:
+    """Garbage is collected between runs, not in them."""
+    gc.disable()
+    verdict = simulate(seed, allowed, mutant, fault_seconds)
+    gc.collect()
+    return verdict
+
+
 def _seeds(arguments: argparse.Namespace, started: float) -> Iterator[int]:
     seed = arguments.start
     until = started + arguments.minutes * 60 if arguments.minutes else None
@@ -83,8 +110,10 @@ def _seeds(arguments: argparse.Namespace, started: float) -> Iterator[int]:
         seed += 1
 
 
-def _violation(verdict: Verdict, allowed: list[str], mutant: str) -> dict[str, Any]:
+def _violation(verdict: Verdict, allowed: list[str], mutant: str, seconds: float) -> dict[str, Any]:
     replay = f"./scripts/simulate --start {verdict.seed} --seeds 1"
+    if seconds != FAULT_SECONDS:
+        replay += f" --seconds {seconds:g}"
     if sorted(allowed) != sorted(_default_faults(mutant)):
         replay += f" --faults {','.join(allowed)}"
     if mutant:
@@ -113,15 +142,19 @@ def _say(arguments: argparse.Namespace, verdict: Verdict) -> None:
 def _table(arguments: argparse.Namespace) -> int:
     """How soon each mutant is found."""
     rows = []
-    _print("| mutant | defect | what it does | found by | after seeds |\n|---|---|---|---|---|")
+    _print("| mutant | defect | what it does | seen by | after seeds | schedule that is kept |")
+    _print("|---|---|---|---|---|---|")
     for mutant in MUTANTS.values():
         report = campaign(arguments, mutant.name, _faults_of(arguments, mutant.name))
         oracle = report["violations"][0]["oracle"] if report["violations"] else "-"
         after = report["found_after_seeds"] or f"not in {report['seeds']}"
-        _print(f"| {mutant.name} | {mutant.defect} | {mutant.says} | {oracle} | {after} |")
-        rows.append(report)
+        with mutants.applied(mutant.name):
+            schedule = directed.found()
+        columns = (mutant.name, mutant.defect, mutant.says, oracle, after, schedule or "-")
+        _print(f"| {' | '.join(str(column) for column in columns)} |")
+        rows.append({**report, "schedule": schedule or None})
     _write(arguments.json, {"mutants": rows})
-    return int(any(row["found_after_seeds"] is None for row in rows))
+    return int(any(not row["found_after_seeds"] and not row["schedule"] for row in rows))
 
 
 def _default_faults(mutant: str) -> tuple[str, ...]:
@@ -139,6 +172,8 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, default=30, help="how many (default 30)")
     parser.add_argument("--start", type=int, default=0, help="the first (default 0)")
     parser.add_argument("--minutes", type=float, default=0, help="as many seeds as fit instead")
+    parser.add_argument("--seconds", type=float, default=FAULT_SECONDS, help="of faults, a seed")
+    parser.add_argument("--jobs", type=int, default=1, help="seeds at a time (default 1)")
     parser.add_argument("--faults", default="", help=f"of {','.join(faults.ALL)}")
     parser.add_argument("--mutant", default="", choices=["", *MUTANTS], help="a correction less")
     parser.add_argument("--table", action="store_true", help="every mutant, and how soon it shows")
@@ -183,5 +218,4 @@ def _seconds() -> float:
 
 
 if __name__ == "__main__":
-    gc.disable()
     sys.exit(main())

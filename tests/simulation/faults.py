@@ -31,8 +31,9 @@ AIM = "aim"
 TRANSFER = "transfer"
 DISK = "disk"
 SLOW_DISK = "slow-disk"
+FLOOD = "flood"
 
-EVENTS = (KILL, KILL_ALL, POWER, PAUSE, ISOLATE, ONE_WAY, RING, BREAK, JUMP, TRANSFER, DISK)
+EVENTS = (KILL, KILL_ALL, POWER, PAUSE, ISOLATE, ONE_WAY, RING, BREAK, JUMP, TRANSFER, DISK, FLOOD)
 """Those that happen at a moment; the others are drawn for the whole run."""
 ALL = (*EVENTS, LOSS, SLOW, DRIFT, AIM, SLOW_DISK)
 AIM_CHANCE = {"request_vote": 0.12, "response_vote": 0.12, "append_entries": 0.0008}
@@ -53,6 +54,7 @@ class Mix:
     sync_seconds: float
     sync_stalls: float
     segment_bytes: int
+    entry_bytes_max: int
     names: tuple[str, ...]
 
 
@@ -79,6 +81,7 @@ def draw(dice: Dice, allowed: Sequence[str]) -> Mix:
         sync_seconds=dice.choice((0.001, 0.004, 0.02)),
         sync_stalls=0.05 if SLOW_DISK in names else 0.0,
         segment_bytes=dice.choice((4 << 10, 32 << 10, 64 << 20)),
+        entry_bytes_max=dice.choice((1_200, 8 << 20)),
         names=tuple(names),
     )
 
@@ -104,6 +107,9 @@ class Place(Protocol):
 
     def fail_disk(self, replica_id: str, kind: str, code: int) -> None:
         """From soon on an operation of its disk fails."""
+
+    def flood(self, replica_id: str, entries: int) -> None:
+        """Many entries at once, that nobody waits for; for a log that others do not have."""
 
     def transfer(self, replica_id: str) -> None:
         """Asks it to stand back."""
@@ -160,6 +166,9 @@ class Nemesis:
         elif name == DISK:
             kind = dice.choice(("write", "sync", "create", "rename", "sync_directory"))
             place.fail_disk(one, kind, dice.choice((errno.EIO, errno.ENOSPC)))
+        elif name == FLOOD:
+            for replica_id in leaders:
+                place.flood(replica_id, dice.randrange(5, 60))
         elif name == TRANSFER:
             place.transfer(one)
         elif name == BREAK:

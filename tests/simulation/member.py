@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from raftalloc.core.codec import encode_entry
+from raftalloc.core.commands import Asked, Entry, Tick
 from raftalloc.raft.replica import Replica
 from raftalloc.raft.timing import Timing
 from raftalloc.service.clock import ClusterClock
 from raftalloc.service.engine import Engine
-from raftalloc.service.submit import Submitter
+from raftalloc.service.submit import BATCH_BYTES_MAX, Submitter
 from raftalloc.service.ticker import Ticker
 from raftalloc.storage.memory import MemoryStore
 
@@ -25,6 +28,7 @@ CLUSTER = "simulation"
 TIMING = Timing(heartbeat_ms=50, election_min_ms=300, election_max_ms=600, fallback_ms=800)
 DIRECTORY = "/raft"
 STORE_SECONDS = 0.004
+FLOOD = "flood"
 
 
 class SimStore(MemoryStore):
@@ -89,6 +93,7 @@ class Life:
         dice: Dice,
         snapshot_entries: int,
         segment_bytes: int,
+        entry_bytes_max: int,
         on_applied: Callable[[Life, int, bytes], None],
         on_fatal: Callable[[Life, BaseException], None],
     ) -> None:
@@ -127,13 +132,14 @@ class Life:
             on_fatal=fatal,
             stamp=self.cluster_clock.now_ms,
             hear=self.cluster_clock.hear,
-            timing=replace(TIMING, segment_bytes=segment_bytes),
+            timing=replace(TIMING, segment_bytes=segment_bytes, entry_bytes_max=entry_bytes_max),
         )
         self.submitter = Submitter(
             engine=self.engine,
             consensus=self.raft,
             clock=self.cluster_clock,
             replica_id=replica_id,
+            batch_bytes=min(BATCH_BYTES_MAX, entry_bytes_max * 2 // 3),
         )
         self.ticker = Ticker(
             engine=self.engine,
@@ -149,6 +155,15 @@ class Life:
         await self.raft.start()
         await self.ticker.start()
         self.is_open = True
+
+    async def flood(self, entries: int) -> None:
+        """Propose so many entries at once, past the submitter, which proposes one after the other."""
+        at_ms = self.cluster_clock.stamp(self.engine.state.now_ms)
+        entry = Entry(at_ms=at_ms, proposer=FLOOD, asked=(Asked(Tick()),))
+        await asyncio.gather(
+            *(self.raft.propose(encode_entry(entry)) for _ in range(entries)),
+            return_exceptions=True,
+        )
 
     def kill(self, *, power: bool = False) -> None:
         """As kill -9: what the kernel has been given stays. Without power, only what was synced."""

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _LOG: Any = replica._Log
 WIRE = (faults.LOSS, faults.SLOW, faults.ONE_WAY, faults.ISOLATE, faults.AIM)
+TAILS = (faults.FLOOD, faults.ISOLATE, faults.ONE_WAY, faults.SLOW, faults.KILL)
 CUTS = (faults.ISOLATE, faults.ONE_WAY, faults.RING, faults.PAUSE, faults.SLOW, faults.BREAK)
 KILLS = (faults.KILL, faults.KILL_ALL, faults.AIM, faults.ISOLATE, faults.SLOW)
 
@@ -118,7 +119,7 @@ MUTANTS = {
             "S1",
             "a follower commits all that it has",
             ((Handlers, "_committable", _commit_all),),
-            WIRE,
+            TAILS,
         ),
         Mutant(
             "cut-always",

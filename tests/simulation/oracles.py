@@ -4,12 +4,14 @@ one-leader            two replicas lead in one term
 one-vote              a replica votes for two in one term, across restarts too
 log-matching          entries of equal index and term differ, or what stands before them does
 committed             a committed entry is another on another replica, or gone
+stale-leader          a replica goes on leading long after another was elected
 completeness          a new leader lacks an entry that was committed before its term
 applied               replicas apply different bytes at one index
 digests               their chains or contents differ at one index
 doubled               an attempt is carried out twice
 lost                  what a caller was told is not what the log says
 invariants            the core's conservation laws
+time                  the group's clock goes back
 died                  a replica stopped itself, though its disk is well
 liveness              the faults have stopped, and there is no progress, or replicas do not converge
 """

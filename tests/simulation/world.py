@@ -37,6 +37,9 @@ FAULT_SECONDS = 30.0
 HEALED_SECONDS = 15.0
 NODES = 6
 STORY_LINES = 40
+LOOK_SECONDS = 0.1
+STALE_SECONDS = 2.0
+"""Above the time in which a leader without a quorum must notice, with a slow clock."""
 
 
 @dataclass(slots=True)
@@ -55,8 +58,9 @@ class Verdict:
 class World:
     """Everything of one run. Nothing in it depends on anything but the seed and the faults that are allowed."""
 
-    def __init__(self, seed: int, allowed: Sequence[str]) -> None:
+    def __init__(self, seed: int, allowed: Sequence[str], fault_seconds: float) -> None:
         self.seed = seed
+        self._fault_seconds = fault_seconds
         self.loop = new_loop()
         self.loop.on_task = _keep_task
         self.mix = faults.draw(Dice(seed, "mix"), allowed)
@@ -115,9 +119,10 @@ class World:
         await self._for(0.0)
         tasks = [self.loop.create_task(caller.run(), name="caller") for caller in callers]
         tasks.append(self.loop.create_task(register_fleet(callers[0], NODES), name="fleet"))
+        tasks.append(self.loop.create_task(self._watch_leaders(), name="watch"))
         nemesis = self.loop.create_task(self._nemesis.run(), name="nemesis")
         try:
-            await self._for(FAULT_SECONDS)
+            await self._for(self._fault_seconds)
             nemesis.cancel()
             if not self._violation:
                 await self._heal(tasks)
@@ -168,6 +173,27 @@ class World:
         if not self._violation:
             where = ", ".join(self._where(name) for name in self.ids)
             self.violate("liveness", f"replicas do not converge in {HEALED_SECONDS:g} s: {where}")
+
+    async def _watch_leaders(self) -> None:
+        """Who goes on leading though it is paused, cut off, or long replaced."""
+        since: dict[Life, float] = {}
+        while True:
+            await self.sleep(LOOK_SECONDS)
+            highest = max(self.raft.leaders, default=0)
+            stale = [
+                life
+                for life in self.lives.values()
+                if life.raft.role == "leader"
+                and life.raft.term < highest
+                and not life.clock.is_paused
+            ]
+            since = {life: since.get(life, self.loop.now) for life in stale}
+            for life, at in since.items():
+                if self.loop.now - at > STALE_SECONDS:
+                    story = (
+                        f"{life.replica_id} leads in term {life.raft.term}, long after {highest}"
+                    )
+                    self.violate("stale-leader", story)
 
     def _goes_on(self, started: float) -> bool:
         return self._violation is None and self.loop.now < started + HEALED_SECONDS
@@ -228,6 +254,7 @@ class World:
             dice=Dice(self.seed, f"life/{self._starts}"),
             snapshot_entries=50,
             segment_bytes=self.mix.segment_bytes,
+            entry_bytes_max=self.mix.entry_bytes_max,
             on_applied=lambda life, index, data: self._guard(self.log.applied, life, index, data),
             on_fatal=self._died,
         )
@@ -268,6 +295,12 @@ class World:
             self.fault(faults.DISK, f"{replica_id} {kind} {os.strerror(code)}")
             self._failing.add(replica_id)
             self._disks[replica_id].fail(kind, code, after=self._dice.randrange(3))
+
+    def flood(self, replica_id: str, entries: int) -> None:
+        life = self.lives.get(replica_id)
+        if life is not None and life.is_open and life.raft.is_leader:
+            self.fault(faults.FLOOD, f"{replica_id} {entries} entries")
+            life.clock.spawn(life.flood(entries), f"flood-{replica_id}")
 
     def transfer(self, replica_id: str) -> None:
         life = self.lives.get(replica_id)
@@ -346,7 +379,12 @@ class World:
         self._story.append(f"{self.loop.now - START_SECONDS:8.3f}  {line}")
 
 
-def simulate(seed: int, allowed: Sequence[str] = faults.ALL, mutant: str = "") -> Verdict:
+def simulate(
+    seed: int,
+    allowed: Sequence[str] = faults.ALL,
+    mutant: str = "",
+    fault_seconds: float = FAULT_SECONDS,
+) -> Verdict:
     """Run one seed, with one correction taken away perhaps. pysyncobj's clock is the running replica's meanwhile."""
     stock = pysyncobj.syncobj.monotonicTime
     level = logging.root.manager.disable
@@ -354,7 +392,7 @@ def simulate(seed: int, allowed: Sequence[str] = faults.ALL, mutant: str = "") -
     logging.disable(logging.CRITICAL)
     try:
         with mutants.applied(mutant):
-            return World(seed, allowed).run()
+            return World(seed, allowed, fault_seconds).run()
     finally:
         logging.disable(level)
         pysyncobj.syncobj.monotonicTime = stock

@@ -1,0 +1,287 @@
+"""Schedules kept for what chance meets too rarely: a few messages, in the order that does the harm.
+
+One replica's handlers over a log in memory; what it sends is kept. Each schedule asserts what must hold, so that it
+fails where the correction it is kept for has been taken away.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+from raftalloc.errors import DataDirectoryError
+from raftalloc.raft.handlers import CANDIDATE, FOLLOWER, LEADER, Handlers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+@dataclass(frozen=True)
+class Peer:
+    id: str
+
+
+A, B, C, D = Peer("a"), Peer("b"), Peer("c"), Peer("d")
+ENTRY = tuple[bytes, int, int]
+
+
+class MemoryLog(list[ENTRY]):
+    """As pysyncobj's journal."""
+
+    def add(self, command: bytes, index: int, term: int) -> None:
+        self.append((command, index, term))
+
+    def setRaftCommitIndex(self, commit: int) -> None:  # noqa: N802 - pysyncobj's name
+        """Kept by the replica itself."""
+
+
+class _Base:
+    """What of SyncObj the handlers stand on."""
+
+    def __init__(self, terms: list[int], others: tuple[Peer, ...], term: int) -> None:
+        self.time = 100.0
+        self.sent: deque[tuple[Peer, dict[str, Any]]] = deque()
+        self.conf = SimpleNamespace(raftMinTimeout=0.3)
+        self.selfNode = A
+        self._SyncObj__otherNodes = set(others)
+        self._SyncObj__raftLog = MemoryLog(
+            (b"%d" % entry_term, index, entry_term) for index, entry_term in enumerate(terms, 1)
+        )
+        self._SyncObj__raftState = FOLLOWER
+        self._SyncObj__raftCurrentTerm = term
+        self._SyncObj__raftCommitIndex = 1
+        self._SyncObj__raftElectionDeadline = self.time + 1
+        self._SyncObj__transferInProgress = False
+        self._SyncObj__votedForNodeId: object = None
+        self._SyncObj__raftLeader = None
+        self._SyncObj__leaderCommitIndex = 1
+        self._SyncObj__transport = SimpleNamespace(
+            send=lambda node, message: self.sent.append((node, message))
+        )
+        self._SyncObj__raftNextIndex = dict.fromkeys(others, len(terms) + 1)
+        self._SyncObj__raftMatchIndex = dict.fromkeys(others, 0)
+        self._SyncObj__lastResponseTime = dict.fromkeys(others, 0.0)
+
+    def _SyncObj__setState(self, state: int) -> None:  # noqa: N802
+        self._SyncObj__raftState = state
+
+    def _SyncObj__setCurrentTerm(self, term: int, voted_for: object) -> None:  # noqa: N802
+        self._SyncObj__raftCurrentTerm, self._SyncObj__votedForNodeId = term, voted_for
+
+    def _SyncObj__onBecomeLeader(self) -> None:  # noqa: N802
+        self._SyncObj__raftState = LEADER
+
+    def _SyncObj__deleteEntriesFrom(self, index: int) -> None:  # noqa: N802
+        del self._SyncObj__raftLog[index - 1 :]
+
+    def _SyncObj__generateRaftTimeout(self) -> float:  # noqa: N802
+        return 0.5
+
+
+class Bench(Handlers, _Base):
+    """Replica a, of a group with `others`; `terms` of the entries of its log."""
+
+    def __init__(
+        self, terms: list[int], *, others: tuple[Peer, ...] = (B, C), term: int = 0
+    ) -> None:
+        super().__init__(terms, others, term or max(terms))
+
+    def now(self) -> float:
+        return self.time
+
+    @property
+    def terms(self) -> list[int]:
+        return [term for _, _, term in self._SyncObj__raftLog]
+
+    def lead(self) -> None:
+        self._SyncObj__raftState = LEADER
+
+    def stand(self) -> None:
+        self._SyncObj__raftState = CANDIDATE
+
+    def append(self, leader: Peer, term: int, previous: int, terms: list[int], commit: int) -> None:
+        """A message of `leader`, whose log agrees with ours up to `previous`."""
+        entries = [
+            (b"%d" % entry_term, index, entry_term)
+            for index, entry_term in enumerate(terms, previous + 1)
+        ]
+        self.handle(
+            leader,
+            {
+                "type": "append_entries",
+                "term": term,
+                "commit_index": commit,
+                "entries": entries,
+                "prevLogIdx": previous,
+                "prevLogTerm": self.terms[previous - 1],
+            },
+        )
+
+    def answer(self, follower: Peer, term: int, next_index: int, *, success: bool) -> None:
+        self.handle(
+            follower,
+            {
+                "type": "next_node_idx",
+                "term": term,
+                "next_node_idx": next_index,
+                "reset": not success,
+                "success": success,
+            },
+        )
+
+
+def commit_only_what_is_verified() -> None:
+    """S1: behind what the message brought are entries of a leader that lost its place."""
+    follower = Bench([0, 1, 1, 1, 1])
+    follower.append(B, 2, 1, [1], commit=4)
+    assert follower._SyncObj__raftCommitIndex == 2, "the rest was not compared yet"
+
+
+def cut_only_at_a_conflict() -> None:
+    """S2: a message that comes late, or twice, takes nothing away."""
+    follower = Bench([0])
+    follower.append(B, 1, 1, [1, 1, 1], commit=1)
+    follower.append(B, 1, 1, [1], commit=1)
+    assert follower.terms == [0, 1, 1, 1], "two more had been confirmed"
+
+
+def cut_at_a_conflict() -> None:
+    """S2: what another leader left is replaced."""
+    follower = Bench([0, 1, 1])
+    follower.append(B, 2, 1, [2], commit=1)
+    assert follower.terms == [0, 2]
+
+
+def never_cut_what_is_committed() -> None:
+    """S2: rather stop."""
+    follower = Bench([0, 1, 1])
+    follower._SyncObj__raftCommitIndex = 3
+    try:
+        follower.append(B, 2, 1, [2, 2], commit=1)
+    except DataDirectoryError:
+        return
+    raise AssertionError("a committed entry was replaced")
+
+
+def answers_of_another_term_do_not_count() -> None:
+    """S3: it speaks of a log that may have been cut since."""
+    leader = Bench([0, 1, 3], term=3)
+    leader.lead()
+    leader.answer(B, 1, 4, success=True)
+    assert leader._SyncObj__raftMatchIndex[B] == 0
+
+
+def answers_take_nothing_back() -> None:
+    """S3: an older answer of the same term is overtaken by a newer one."""
+    leader = Bench([0, 1, 1, 1])
+    leader.lead()
+    leader.answer(B, 1, 5, success=True)
+    leader.answer(B, 1, 3, success=True)
+    leader.answer(B, 1, 2, success=False)
+    assert leader._SyncObj__raftMatchIndex[B] == 4
+    assert leader._SyncObj__raftNextIndex[B] == 5
+
+
+def a_higher_term_deposes() -> None:
+    """A1: a stale leader hears of it by any answer."""
+    leader = Bench([0, 1])
+    leader.lead()
+    leader.answer(B, 5, 1, success=False)
+    assert leader._SyncObj__raftState == FOLLOWER
+    assert leader._SyncObj__raftCurrentTerm == 5
+
+
+def votes_are_collected_by_voter() -> None:
+    """S12: one voter is one vote, however often it says so."""
+    candidate = Bench([0], others=(B, C, D, Peer("e")), term=2)
+    candidate.stand()
+    for _ in range(3):
+        candidate.handle(B, {"type": "response_vote", "term": 2})
+    assert candidate._SyncObj__raftState == CANDIDATE
+    candidate.handle(C, {"type": "response_vote", "term": 2})
+    assert candidate._SyncObj__raftState == LEADER
+
+
+def one_vote_a_term() -> None:
+    """Raft 5.2; and who has the vote is told again."""
+    voter = Bench([0])
+    for candidate in (B, C, B):
+        voter.handle(
+            candidate,
+            {"type": "request_vote", "term": 1, "last_log_index": 1, "last_log_term": 0},
+        )
+    assert [node for node, _ in voter.sent] == [B, B]
+
+
+def whoever_hears_a_leader_supports_nobody() -> None:
+    """A2: a replica that comes back does not depose the leader."""
+    follower = Bench([0, 1])
+    follower.append(B, 1, 2, [], commit=2)
+    follower.sent.clear()
+    asked = {"type": "pre_vote", "term": 2, "last_log_index": 2, "last_log_term": 1}
+    follower.handle(C, asked)
+    assert follower.sent.pop()[1]["granted"] is False
+    follower.time += 1.0
+    follower.handle(C, asked)
+    assert follower.sent.pop()[1]["granted"] is True
+    assert follower._SyncObj__raftCurrentTerm == 1, "being asked changes nothing"
+
+
+def nobody_stands_unasked() -> None:
+    """A2: the term rises only once a majority would vote."""
+    replica = Bench([0, 1])
+    replica.time += 2.0
+    replica.ask_before_standing()
+    assert {message["type"] for _, message in replica.sent} == {"pre_vote"}
+    assert replica._SyncObj__raftElectionDeadline > replica.time, "not yet"
+    granted = {"type": "pre_vote_answer", "term": 2, "granted": True, "current": 1}
+    replica.handle(B, granted)
+    assert replica._SyncObj__raftElectionDeadline < replica.time, "two of three are for it"
+
+
+def a_conflicting_term_is_stepped_over_at_once() -> None:
+    """A3: one answer for each term that differs, not for each entry."""
+    follower = Bench([0, 1, 1, *[2] * 50])
+    follower.handle(
+        B,
+        {
+            "type": "append_entries",
+            "term": 3,
+            "commit_index": 1,
+            "entries": [],
+            "prevLogIdx": 50,
+            "prevLogTerm": 3,
+        },
+    )
+    assert follower.sent.pop()[1]["next_node_idx"] == 4
+
+
+SCHEDULES: dict[str, Callable[[], None]] = {
+    schedule.__name__: schedule
+    for schedule in (
+        commit_only_what_is_verified,
+        cut_only_at_a_conflict,
+        cut_at_a_conflict,
+        never_cut_what_is_committed,
+        answers_of_another_term_do_not_count,
+        answers_take_nothing_back,
+        a_higher_term_deposes,
+        votes_are_collected_by_voter,
+        one_vote_a_term,
+        whoever_hears_a_leader_supports_nobody,
+        nobody_stands_unasked,
+        a_conflicting_term_is_stepped_over_at_once,
+    )
+}
+
+
+def found() -> str:
+    """The first schedule that fails, or nothing."""
+    for name, schedule in SCHEDULES.items():
+        try:
+            schedule()
+        except (AssertionError, DataDirectoryError):
+            return name
+    return ""

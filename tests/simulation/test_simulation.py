@@ -1,0 +1,101 @@
+"""The simulator itself: it is silent about the build as it is, repeats itself, and notices what is taken away."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.simulation import directed
+from tests.simulation.mutants import MUTANTS, applied
+
+ROOT = Path(__file__).parents[2]
+BY_SWARM = {
+    "cut-always": "committed",
+    "votes-twice": "one-vote",
+    "commit-alone": "committed",
+    "no-idempotency": "doubled",
+}
+"""Those that a handful of short seeds finds. `scripts/simulate --table` shows all."""
+BY_SCHEDULE = {
+    "commit-unverified": "commit_only_what_is_verified",
+    "cut-always": "cut_only_at_a_conflict",
+    "never-cut": "cut_at_a_conflict",
+    "answers-of-any-term": "answers_of_another_term_do_not_count",
+    "votes-counted": "votes_are_collected_by_voter",
+    "votes-twice": "one_vote_a_term",
+    "no-pre-vote": "nobody_stands_unasked",
+}
+
+pytestmark = pytest.mark.timeout(400)
+
+
+def simulate(*arguments: str, hash_seed: str = "random") -> tuple[int, dict[str, Any], str]:
+    """Run the command; its exit code, its report, and what it told people."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.simulation", "--json", "-", *arguments],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONHASHSEED": hash_seed},
+        capture_output=True,
+        text=True,
+        timeout=360,
+        check=False,
+    )
+    assert done.stdout, done.stderr
+    return done.returncode, json.loads(done.stdout), done.stderr
+
+
+@pytest.mark.slow
+def test_short_runs_under_every_fault_violate_nothing():
+    code, report, told = simulate("--seeds", "20", "--seconds", "6")
+    assert report["violations"] == [], told
+    assert code == 0
+    assert report["seeds"] == 20
+    assert report["simulated_seconds"] > 20 * 6
+    assert report["counts"]["answered"] > 500, "or the faults let nobody through"
+    assert sum(report["faults"].values()) > 50
+
+
+def test_a_seed_is_the_same_run_again_whatever_the_hashes():
+    arguments = ("--start", "3", "--seeds", "2", "--seconds", "4", "--verbose")
+    _, _, first = simulate(*arguments, hash_seed="1")
+    _, _, second = simulate(*arguments, hash_seed="2")
+    assert "trace=" in first
+    assert first == second
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mutant", sorted(BY_SWARM))
+def test_a_correction_that_is_taken_away_is_missed(mutant: str):
+    code, report, told = simulate("--mutant", mutant, "--seeds", "12", "--seconds", "15")
+    assert code == 0, told
+    assert report["mutant"] == mutant
+    assert report["found_after_seeds"] <= 12
+    violation = report["violations"][0]
+    assert violation["oracle"] == BY_SWARM[mutant]
+    assert f"--start {violation['seed']} " in violation["replay"]
+    assert violation["replay"] in told
+
+
+@pytest.mark.parametrize("name", sorted(directed.SCHEDULES))
+def test_the_schedule_holds(name: str):
+    directed.SCHEDULES[name]()
+
+
+@pytest.mark.parametrize("mutant", sorted(BY_SCHEDULE))
+def test_the_schedule_fails_without_its_correction(mutant: str):
+    with applied(mutant), pytest.raises(AssertionError):
+        directed.SCHEDULES[BY_SCHEDULE[mutant]]()
+    directed.SCHEDULES[BY_SCHEDULE[mutant]]()
+
+
+def test_every_mutant_says_what_it_takes_away():
+    for mutant in MUTANTS.values():
+        assert mutant.says
+        assert mutant.defect
+        assert mutant.faults
