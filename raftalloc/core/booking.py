@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Generator
 
-import numpy as np
-
 from raftalloc.core import rejections
 from raftalloc.core.admission import ensure_quota, quota_limit
 from raftalloc.core.commands import BEST_FIT, CancelReservation, Origin, Reserve
@@ -32,7 +30,7 @@ from raftalloc.core.placement import (
     feasible,
     possible_members,
 )
-from raftalloc.core.profiles import least_free
+from raftalloc.core.profiles import free_by, least_free
 from raftalloc.core.quotas import NO_LIMIT
 from raftalloc.core.records import DONE, Outcome
 from raftalloc.core.refusals import no_capacity, quota_rejection, unsatisfiable
@@ -105,9 +103,7 @@ def _over_quota(
 def _charged_at(state: State, quota: int, column: int, at_ms: int) -> int:
     """What of a quota's present use is still there at a later moment. O(live allocations)."""
     busy = int(state.quotas.used[quota, column] + state.quotas.held[quota, column])
-    table = state.leases.table
-    ends = table.columns["ends_ms"][: table.high]
-    for row in np.flatnonzero((ends > 0) & (ends <= at_ms)).tolist():
+    for row in free_by(state, at_ms).tolist():
         if state.quotas.is_below(state.leases.get(row, "quota"), quota):
             busy -= sum(amount for kind, amount, _ in state.leases.parts(row) if kind == column)
     for reservation in state.reservations.by_id.values():

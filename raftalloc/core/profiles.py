@@ -3,7 +3,8 @@
 Between now and then, allocations that have a promised end give back, open reservations close, and booked windows take.
 What is free on a row falls only where a window starts, so looking at the starts is looking at every moment.
 
-An allocation without an end is taken to stay. Leases are not counted on: a lease may be renewed.
+An allocation without an end is taken to stay. Leases are not counted on: a lease may be renewed. What is drawn from a
+window goes back to the window first, so it is free when that closes, and not before.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ def _row_at(state: State, row: int, at_ms: int) -> tuple[Column, Column]:
     device_free = state.fleet.device_free[row].copy()
     leases = state.leases
     for lease_row in leases.by_supplier.get(row, ()):
-        ends_ms = leases.get(lease_row, "ends_ms")
+        ends_ms = _free_ms(state, lease_row)
         if not ends_ms or ends_ms > at_ms:
             continue
         for kind, amount, supplier in leases.parts(lease_row):
@@ -51,6 +52,26 @@ def _row_at(state: State, row: int, at_ms: int) -> tuple[Column, Column]:
     for reservation in state.reservations.on(node_id):
         _account(state, reservation, node_id, at_ms, free, device_free)
     return free, device_free
+
+
+def _free_ms(state: State, lease_row: int) -> int:
+    """When what an allocation holds is free for others; 0: never by itself."""
+    reservation = state.reservations.by_id.get(state.leases.get(lease_row, "reservation_id"))
+    return reservation.made.end_ms if reservation else state.leases.get(lease_row, "ends_ms")
+
+
+def free_by(state: State, at_ms: int) -> Column:
+    """Rows of `leases` whose resources are free for others by a later moment."""
+    table = state.leases.table
+    ends = table.columns["ends_ms"][: table.high]
+    drawn = table.columns["reservation_id"][: table.high] != 0
+    rows: Column = np.flatnonzero((ends > 0) & (ends <= at_ms) & ~drawn)
+    closed = [
+        row
+        for row in np.flatnonzero(drawn).tolist()
+        if 0 < _free_ms(state, row) <= at_ms  # few are drawn, of at most RESERVATIONS_MAX windows
+    ]
+    return np.concatenate([rows, np.array(closed, np.int64)])
 
 
 def _account(
@@ -98,9 +119,7 @@ def least_free(
 def _all_at(state: State, at_ms: int, moving_id: int) -> tuple[Column, Column]:
     free = state.fleet.matrix.free.copy(order="F")
     device_free = state.fleet.device_free.copy()
-    table = state.leases.table
-    ends = table.columns["ends_ms"][: table.high]
-    ended = np.flatnonzero((ends > 0) & (ends <= at_ms))
+    table, ended = state.leases.table, free_by(state, at_ms)
     for place in range(table.widths["kinds"]):
         rows = ended[table.columns["kind_count"][ended] > place]
         suppliers = table.columns["suppliers"][rows, place]

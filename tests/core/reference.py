@@ -137,7 +137,7 @@ class World:
     def charges(self, at_ms: int | None) -> Iterator[tuple[str, str, str, int]]:
         """(row, kind, quota, amount) of everything that takes something at a moment; None: now, and what is live."""
         for live in self.live.values():
-            if at_ms is None or not live.ends_ms or live.ends_ms > at_ms:
+            if self.holds_at(live, at_ms):
                 grant = live.grant
                 for (kind, amount), supplier in zip(grant.demand, grant.suppliers, strict=True):
                     yield supplier, kind, self.charged_to(grant), amount
@@ -146,12 +146,18 @@ class World:
 
     def _charges_of(self, window: Window, at_ms: int | None) -> Iterator[tuple[str, str, str, int]]:
         made = window.made
-        if window.open and (at_ms is None or made.end_ms > at_ms):
+        if window.open and at_ms is None:
             for kind, supplier in zip(dict(made.demand), made.suppliers, strict=True):
                 yield supplier, kind, made.agent_type, self.undrawn(window)[kind]
-        if not window.open and at_ms is not None and made.start_ms <= at_ms < made.end_ms:
+        if at_ms is not None and made.start_ms <= at_ms < made.end_ms:
             for (kind, amount), supplier in zip(made.demand, made.suppliers, strict=True):
                 yield supplier, kind, made.agent_type, amount
+
+    def holds_at(self, live: Live, at_ms: int | None) -> bool:
+        """Whether an allocation takes something for itself; of a later moment a window answers for its draws."""
+        if at_ms is None:
+            return True
+        return not live.grant.reservation_id and (not live.ends_ms or live.ends_ms > at_ms)
 
     def charged_to(self, grant: Granted) -> str:
         """A draw is charged where its reservation is."""
@@ -189,17 +195,15 @@ class World:
 
     def _device_charges(self, row_id: str, at_ms: int | None) -> Iterator[tuple[int, int]]:
         for live in self.live.values():
-            if live.grant.node_id == row_id and (
-                at_ms is None or not live.ends_ms or live.ends_ms > at_ms
-            ):
+            if live.grant.node_id == row_id and self.holds_at(live, at_ms):
                 yield from ((int(device), units) for device, units in live.grant.devices)
         for window in self.windows.values():
             made = window.made
             if made.node_id != row_id:
                 continue
-            if window.open and (at_ms is None or made.end_ms > at_ms):
+            if window.open and at_ms is None:
                 yield from self.undrawn_devices(window).items()
-            if not window.open and at_ms is not None and made.start_ms <= at_ms < made.end_ms:
+            if at_ms is not None and made.start_ms <= at_ms < made.end_ms:
                 yield from ((int(device), units) for device, units in made.devices)
 
     def score(self, row_id: str, moments: Iterable[int | None]) -> int:

@@ -171,3 +171,22 @@ def test_a_draw_off_its_constraints_is_refused(talk):
     )
     of_provider = allocate("r", api_quota=5, reservation_id=1, constraints=elsewhere)
     assert talk.ask(1003, of_provider).status == GRANTED
+
+
+def test_what_is_drawn_goes_back_to_its_window_and_is_not_promised_to_another(talk):
+    """A draw ends long before its window: what it gives back is held again, not free."""
+    talk.ask(1000, node("n1", ("T4",), cpu=8000), quota("a", cpu=8000))
+    talk.ask(1000, reserve("a", cpu=5000, gpu=1000, start_ms=1000, duration_ms=60_000))
+    talk.ask(1001, allocate("a", cpu=4000, gpu=1000, duration_ms=500, reservation_id=1))
+    for asked in ({"cpu": 4000}, {"gpu": 500}):
+        window = reserve("b", start_ms=9000, duration_ms=9, **asked)
+        assert code_of(talk.ask(1002, window)) == rejections.NO_CAPACITY
+    over = reserve("a", cpu=3001, start_ms=9000, duration_ms=9)
+    assert code_of(talk.ask(1003, over)) == rejections.QUOTA_EXCEEDED
+    assert talk.ask(1004, reserve("a", cpu=3000, start_ms=9000, duration_ms=9)).status == DONE
+    late = reserve("b", cpu=8000, gpu=1000, start_ms=61_000, duration_ms=9)
+    assert talk.ask(1005, late).status == DONE
+    assert code_of(talk.ask(1006, allocate("b", cpu=1, duration_ms=8000))) == rejections.NO_CAPACITY
+    assert talk.ask(1007, allocate("b", cpu=3000, duration_ms=7000)).status == GRANTED
+    talk.ask(9000, commands.Tick())
+    assert len(talk.happened(ReservationOpened)) == 1
