@@ -95,8 +95,9 @@ def _over_quota(
             if limit == NO_LIMIT:
                 continue
             busy = _charged_at(state, row, column, start_ms)
-            if busy + booked_peak(state, row, column, end_ms) + amount > limit:
-                return quota_rejection(state, row, column, amount)
+            busy += booked_peak(state, row, column, start_ms, end_ms)
+            if busy + amount > limit:
+                return quota_rejection(state, row, column, amount, busy)
     return None
 
 

@@ -96,7 +96,7 @@ def _quota_blockers(state: State, queued: Queued, ask: Ask, members: int) -> lis
             if quotas.limit[row, column] == NO_LIMIT:
                 continue
             free = quotas.free(row, column) - booked_peak(
-                state, row, column, ends_at(state, queued)
+                state, row, column, state.now_ms, ends_at(state, queued)
             )
             if free < amount * members:
                 name, kind = quotas.names[row], state.kinds.names[column]

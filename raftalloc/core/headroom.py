@@ -17,6 +17,7 @@ from raftalloc.core.state import State
 class Blocked:
     """Why members may not start now. line: lines.ROOM, or lines.QUOTA and then the quota's row and the column.
 
+    booked: what windows ahead will take of that quota.
     The numbers are put together only when someone is to be told (`rejection_of`): most blocked requests just wait on.
     """
 
@@ -24,6 +25,7 @@ class Blocked:
     members: int
     quota_row: int = -1
     column: int = -1
+    booked: int = 0
 
 
 def ends_at(state: State, queued: Queued) -> int:
@@ -35,7 +37,9 @@ def rejection_of(state: State, ask: Ask, blocked: Blocked) -> Rejection:
     """The refusal, with its numbers as they are now."""
     if blocked.line == lines.QUOTA:
         asked = dict(ask.parts)[blocked.column] * blocked.members
-        return quota_rejection(state, blocked.quota_row, blocked.column, asked)
+        row, column = blocked.quota_row, blocked.column
+        used = state.quotas.taken(row, column) + blocked.booked
+        return quota_rejection(state, row, column, asked, used)
     return no_capacity(state, ask, blocked.members)
 
 
@@ -68,16 +72,17 @@ def quota_blocker(state: State, queued: Queued, ask: Ask, members: int) -> Block
             asked = amount * members
             if quotas.limit[row, column] == NO_LIMIT:
                 continue
-            free = quotas.free(row, column) - booked_peak(state, row, column, until_ms)
-            if free < asked:
-                return Blocked(lines.QUOTA, members, row, column)
+            booked = booked_peak(state, row, column, state.now_ms, until_ms)
+            if quotas.free(row, column) - booked < asked:
+                return Blocked(lines.QUOTA, members, row, column, booked)
     return None
 
 
-def booked_peak(state: State, row: int, column: int, until_ms: int) -> int:
-    """The most that windows booked ahead charge to a quota at any moment before until_ms (0: for ever).
+def booked_peak(state: State, row: int, column: int, from_ms: int, until_ms: int) -> int:
+    """The most that windows booked ahead charge to a quota at any moment of [from_ms, until_ms) (0: for ever).
 
     Allocations that end before a window opens are not credited: a quota may refuse what only just would fit.
+    Windows that all meet each other and that span share a moment of it, so none need be cut to the span.
     """
     if not state.reservations.any_booked():
         return 0
@@ -86,7 +91,7 @@ def booked_peak(state: State, row: int, column: int, until_ms: int) -> int:
     for reservation in state.reservations.booked():
         made = reservation.made
         amount = dict(made.demand).get(kind, 0)
-        if not amount or not reservation.overlaps(state.now_ms, until_ms):
+        if not amount or not reservation.overlaps(from_ms, until_ms):
             continue
         if state.quotas.is_below(state.quotas.row(made.agent_type), row):
             edges += [(made.start_ms, amount), (made.end_ms, -amount)]
@@ -105,7 +110,8 @@ def never(state: State, queued: Queued, ask: Ask) -> Rejection | None:
         for column, amount in ask.parts:
             limit = int(quotas.limit[row, column])
             if limit != NO_LIMIT and limit < amount * members:
-                return quota_rejection(state, row, column, amount * members)
+                taken = quotas.taken(row, column)
+                return quota_rejection(state, row, column, amount * members, taken)
     if possible_members(state, ask) < members:
         return unsatisfiable(state, ask, members)
     return None

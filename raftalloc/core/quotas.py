@@ -69,6 +69,10 @@ class Quotas:
         """Limit - used - held of one node; a huge number where there is no limit."""
         return int(self.limit[row, kind] - self.used[row, kind] - self.held[row, kind])
 
+    def taken(self, row: int, kind: int) -> int:
+        """Used and held of one node."""
+        return int(self.used[row, kind] + self.held[row, kind])
+
     def rows_in_order(self) -> list[int]:
         """Rows in use, in the order in which they were made known."""
         return list(self._rows.values())

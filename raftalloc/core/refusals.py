@@ -16,10 +16,9 @@ from raftalloc.core.rejections import NUMBER_MAX, Rejection
 from raftalloc.core.state import State
 
 
-def quota_rejection(state: State, row: int, column: int, asked: int) -> Rejection:
-    """QUOTA_EXCEEDED with its numbers."""
+def quota_rejection(state: State, row: int, column: int, asked: int, used: int) -> Rejection:
+    """QUOTA_EXCEEDED with its numbers. used: with what is held, and what is booked for the fullest moment."""
     quotas, kind = state.quotas, state.kinds.names[column]
-    used = int(quotas.used[row, column] + quotas.held[row, column])
     numbers = (
         (f"asked.{kind}", min(asked, NUMBER_MAX)),
         (f"limit.{kind}", int(quotas.limit[row, column])),

@@ -218,9 +218,10 @@ def _extension_over_quota(state: State, row: int, new_ends: int) -> Rejection | 
         for kind, amount, _ in state.leases.parts(row):
             if state.quotas.limit[quota, kind] == NO_LIMIT:
                 continue
-            peak = booked_peak(state, quota, kind, new_ends)
+            peak = booked_peak(state, quota, kind, state.now_ms, new_ends)
             if peak and state.quotas.free(quota, kind) < peak:
-                return quota_rejection(state, quota, kind, amount)
+                used = state.quotas.taken(quota, kind) + peak
+                return quota_rejection(state, quota, kind, amount, used)
     return None
 
 

@@ -212,6 +212,7 @@ class Audit:
                 self._new_id(event.reservation_id)
                 place = world.place_window(Wish.of(event), event.start_ms, event.end_ms)
                 assert place == (event.node_id, event.suppliers, event.devices)
+                assert not world.window_over_quota(Wish.of(event), event.start_ms, event.end_ms)
             case events.ReservationOpened():
                 self._opened(event)
             case events.ReservationMoved():

@@ -342,6 +342,34 @@ class World:
             default=0,
         )
 
+    def window_over_quota(self, wish: Wish, start_ms: int, end_ms: int) -> bool:
+        """Whether a limit is passed by what is still there at the start, the fullest of what is booked, and this."""
+        ahead = [w.made for w in self.windows.values() if not w.open]
+        starts = [m.start_ms for m in ahead if start_ms < m.start_ms < end_ms]
+        for quota in self.chain(wish.agent_type):
+            limits = dict(self.quotas[quota].limits)
+            for kind, amount in wish.demand:
+                booked = {t: self.booked_at(quota, kind, t) for t in (start_ms, *starts)}
+                there = sum(
+                    a
+                    for _, k, q, a in self.charges(start_ms)
+                    if k == kind and quota in self.chain(q)
+                )
+                fullest = there - booked[start_ms] + max(booked.values())
+                if fullest + amount > limits.get(kind, fullest + amount):
+                    return True
+        return False
+
+    def booked_at(self, quota: str, kind: str, at_ms: int) -> int:
+        """What windows ahead charge to a quota at a moment."""
+        return sum(
+            dict(w.made.demand).get(kind, 0)
+            for w in self.windows.values()
+            if not w.open
+            and w.made.start_ms <= at_ms < w.made.end_ms
+            and quota in self.chain(w.made.agent_type)
+        )
+
     def over_quota(self, wish: Wish, members: int, until_ms: int) -> list[tuple[str, str]]:
         """(quota, kind) of each limit that does not allow it."""
         return [

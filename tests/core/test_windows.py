@@ -11,7 +11,7 @@ from raftalloc.core import (
     views,
 )
 from raftalloc.core.commands import Constraint
-from raftalloc.core.events import ReservationEnded, ReservationMoved, ReservationOpened
+from raftalloc.core.events import Granted, ReservationEnded, ReservationMoved, ReservationOpened
 from raftalloc.core.records import DONE, GRANTED
 from tests.core.asking import Talk, allocate, code_of, node, provider, quota, reserve, there
 
@@ -190,3 +190,43 @@ def test_what_is_drawn_goes_back_to_its_window_and_is_not_promised_to_another(ta
     assert talk.ask(1007, allocate("b", cpu=3000, duration_ms=7000)).status == GRANTED
     talk.ask(9000, commands.Tick())
     assert len(talk.happened(ReservationOpened)) == 1
+
+
+def test_a_window_ahead_is_charged_to_the_quotas_it_will_be_charged_to(talk):
+    talk.ask(
+        1000, node("n1", cpu=20_000), quota("org", cpu=5000), quota("a", "org"), quota("b", "org")
+    )
+    talk.ask(1000, reserve("a", cpu=4000, start_ms=9000, duration_ms=1000))
+    assert code_of(talk.ask(1001, allocate("b", cpu=1001))) == rejections.QUOTA_EXCEEDED
+    assert code_of(talk.ask(1001, allocate("b", cpu=1001, duration_ms=8000))) == "QUOTA_EXCEEDED"
+    assert talk.ask(1001, allocate("b", cpu=1000)).status == GRANTED
+    assert talk.ask(1001, allocate("b", cpu=1001, duration_ms=7999)).status == GRANTED
+    assert talk.ask(1002, allocate("other", cpu=9000)).status == GRANTED
+    assert code_of(talk.ask(1003, commands.Renew(3, 2, "b", 1))) == rejections.QUOTA_EXCEEDED
+    overlapping = reserve("b", cpu=1, start_ms=9500, duration_ms=1000)
+    assert code_of(talk.ask(1004, overlapping)) == rejections.QUOTA_EXCEEDED
+    talk.ask(9000, commands.Tick())
+    assert dict(there(views.quota(talk.state, "org")).used) == {"cpu": 5000}
+    talk.ask(10_000, commands.Tick())
+    assert talk.ask(10_001, allocate("b", cpu=4000)).status == GRANTED
+
+
+def test_windows_that_do_not_meet_are_not_added_up(talk):
+    """The fullest moment counts, and a window that ends when another begins leaves it its room."""
+    talk.ask(1000, node("n1", cpu=20_000), quota("a", cpu=5000))
+    for start_ms in (9000, 10_000, 11_000):
+        window = reserve("a", cpu=3000, start_ms=start_ms, duration_ms=1000)
+        assert talk.ask(1001, window).status == DONE
+    assert talk.ask(1002, allocate("a", cpu=2000)).status == GRANTED
+    assert code_of(talk.ask(1003, allocate("a", cpu=1))) == rejections.QUOTA_EXCEEDED
+    talk.ask(11_500, commands.Tick())
+    assert dict(there(views.quota(talk.state, "a")).used) == {"cpu": 5000}
+
+
+def test_a_quota_that_is_freed_lets_in_who_waits_for_it_alone(talk):
+    talk.ask(
+        1000, node("n1", cpu=20_000), quota("org", cpu=3000), quota("a", "org"), quota("b", "org")
+    )
+    talk.ask(1000, allocate("a", cpu=2000), allocate("b", cpu=2000, wait_ms=90_000))
+    talk.ask(1001, allocate("c", cpu=1000), commands.Release(1, 1, "a"))
+    assert [g.agent_id for g in talk.happened(Granted)] == ["c", "b"]

@@ -141,7 +141,7 @@ class Truth:
             case rejections.UNKNOWN_KIND:
                 assert [kind for kind, _ in wish.demand if kind not in self.known_kinds()]
             case rejections.QUOTA_EXCEEDED:
-                assert world.over_quota(wish, 1, end_ms), (
+                assert world.window_over_quota(wish, command.start_ms, end_ms), (
                     "a quota with room enough refused a window"
                 )
             case _:
