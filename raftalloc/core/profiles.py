@@ -68,8 +68,9 @@ def free_by(state: State, at_ms: int) -> Column:
     rows: Column = np.flatnonzero((ends > 0) & (ends <= at_ms) & ~drawn)
     closed = [
         row
-        for row in np.flatnonzero(drawn).tolist()
-        if 0 < _free_ms(state, row) <= at_ms  # few are drawn, of at most RESERVATIONS_MAX windows
+        for ident, reservation in state.reservations.by_id.items()
+        if reservation.open and reservation.made.end_ms <= at_ms
+        for row in state.leases.by_reservation.get(ident, ())
     ]
     return np.concatenate([rows, np.array(closed, np.int64)])
 
