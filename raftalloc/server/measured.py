@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 from raftalloc.raft.replica import Replica
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
-    from raftalloc.ports import Clock, PrunableStore
+    from raftalloc.ports import Clock, LogDisk, PrunableStore
     from raftalloc.telemetry.metrics import Metrics
 
 
@@ -24,6 +24,36 @@ class MeasuredReplica(Replica):
         result = await super().propose(entry)
         self.metrics.committed(self.clock.monotonic() - started)
         return result
+
+
+class MeasuredLogDisk:
+    """The disk beneath the Raft log; each call goes on to `inner`."""
+
+    def __init__(self, inner: LogDisk, clock: Clock, metrics: Metrics) -> None:
+        """Takes the time of what is submitted, which is a write and its fdatasync."""
+        self._inner = inner
+        self._clock = clock
+        self._metrics = metrics
+        self.make_directory = inner.make_directory
+        self.list = inner.list
+        self.create = inner.create
+        self.open = inner.open
+        self.rename = inner.rename
+        self.remove = inner.remove
+        self.sync_directory = inner.sync_directory
+        self.lock = inner.lock
+        self.drain = inner.drain
+        self.close = inner.close
+
+    def submit(self, work: Callable[[], None], done: Callable[[OSError | None], None]) -> None:
+        """See ports.LogDisk."""
+        started = self._clock.monotonic()
+
+        def finished(error: OSError | None) -> None:
+            self._metrics.journal_synced(self._clock.monotonic() - started)
+            done(error)
+
+        self._inner.submit(work, finished)
 
 
 class MeasuredStore:

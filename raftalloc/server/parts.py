@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from raftalloc.raft.disk import SystemLogDisk
 from raftalloc.raft.timing import Timing
 from raftalloc.server.leadership import Leadership
-from raftalloc.server.measured import MeasuredReplica, MeasuredStore
+from raftalloc.server.measured import MeasuredLogDisk, MeasuredReplica, MeasuredStore
 from raftalloc.service.clock import ClusterClock
 from raftalloc.service.engine import Engine
 from raftalloc.service.query import Queries
@@ -167,7 +167,7 @@ class Opener:
             peers=self._peers(),
             cluster_id=self.config.cluster_id,
             directory=directory.raft_path,
-            log_disk=self.ports.log_disk,
+            log_disk=MeasuredLogDisk(self.ports.log_disk, self.ports.clock, self.metrics),
             clock=self.ports.clock,
             net=self.ports.net,
             rng=self.ports.rng,

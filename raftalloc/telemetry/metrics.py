@@ -120,6 +120,11 @@ class Metrics:
             "From the proposal of a log entry on this leader until it is applied.",
             _LATENCY_SECONDS,
         )
+        self._journal_seconds = self._histogram(
+            "raftalloc_journal_sync_seconds",
+            "Time that the Raft log takes to write and fdatasync what gathered.",
+            _LATENCY_SECONDS,
+        )
         self._entry_commands = self._histogram(
             "raftalloc_entry_commands", "Commands in one log entry.", _BATCH_COMMANDS
         )
@@ -171,6 +176,10 @@ class Metrics:
     def committed(self, seconds: float) -> None:
         """An entry that we proposed has been applied."""
         self._commit_seconds.observe(seconds)
+
+    def journal_synced(self, seconds: float) -> None:
+        """The Raft log has been written and synced."""
+        self._journal_seconds.observe(seconds)
 
     def stored(self, operation: str, seconds: float) -> None:
         """The event store has done an `append`, `fsync` or `snapshot`."""
