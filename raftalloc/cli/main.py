@@ -12,6 +12,7 @@ from raftalloc.cli import (
     allocation,
     events,
     explain,
+    log,
     node,
     quota,
     replay,
@@ -59,6 +60,7 @@ for name, noun in (
     ("reservation", reservation.app),
     ("events", events.app),
     ("admin", admin.app),
+    ("log", log.app),
 ):
     app.add_typer(noun, name=name, rich_help_panel=_THINGS)
 
