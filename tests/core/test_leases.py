@@ -56,6 +56,12 @@ def test_a_new_leader_saves_leases_that_ran_out_while_nobody_led(talk):
     assert [e.reason for e in talk.happened(events.Ended)] == [events.LEASE_EXPIRED]
 
 
+def test_a_gap_is_given_back_up_to_the_end_and_no_further(talk):
+    talk.ask(1000, allocate("a", cpu=1000, lease_ttl_ms=1000, duration_ms=10_000))
+    talk.ask(1500, commands.TakeLead("r2", 20_000))
+    assert times(talk) == (11_000, 11_000)
+
+
 def test_a_gap_of_nothing_changes_nothing(talk):
     talk.ask(1000, allocate("a", cpu=1000, lease_ttl_ms=1000))
     talk.ask(1500, commands.TakeLead("r2", 0))

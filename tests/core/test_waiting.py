@@ -114,6 +114,7 @@ def test_a_shorter_run_is_not_held_up_by_a_longer_one_of_its_line(talk):
 def test_a_row_below_zero_in_one_kind_helps_who_asks_for_another(talk):
     talk.ask(1000, node("n1", ("T4",), cpu=8000), allocate("x", cpu=8000))
     talk.ask(1001, allocate("y", gpu=1000), allocate("a", gpu=1000, wait_ms=90_000))
+    talk.ask(1001, allocate("b", cpu=500, wait_ms=90_000))
     talk.ask(1002, node("n1", ("T4", "T4"), cpu=1000))
     assert [g.agent_id for g in talk.happened(Granted)] == ["a"]
 
