@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import functools
-import gc
 import itertools
 import json
 import multiprocessing
@@ -22,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from tests.simulation import directed, faults, mutants
 from tests.simulation.mutants import MUTANTS
-from tests.simulation.world import FAULT_SECONDS, Verdict, simulate
+from tests.simulation.world import FAULT_SECONDS, Verdict, simulate_cleanly
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -82,7 +81,7 @@ def _verdicts(
 ) -> Iterator[Verdict]:
     """In the order of the seeds, several at a time where that was asked for."""
     run = functools.partial(
-        _simulate, allowed=allowed, mutant=mutant, fault_seconds=arguments.seconds
+        simulate_cleanly, allowed=allowed, mutant=mutant, fault_seconds=arguments.seconds
     )
     seeds = _seeds(arguments, started)
     if arguments.jobs == 1:
@@ -92,14 +91,6 @@ def _verdicts(
     with ProcessPoolExecutor(arguments.jobs, mp_context=context) as pool:
         while chunk := list(itertools.islice(seeds, 2 * arguments.jobs)):
             yield from pool.map(run, chunk)
-
-
-def _simulate(seed: int, *, allowed: list[str], mutant: str, fault_seconds: float) -> Verdict:
-    """Garbage is collected between runs, not in them."""
-    gc.disable()
-    verdict = simulate(seed, allowed, mutant, fault_seconds)
-    gc.collect()
-    return verdict
 
 
 def _seeds(arguments: argparse.Namespace, started: float) -> Iterator[int]:

@@ -184,6 +184,19 @@ def answers_take_nothing_back() -> None:
     assert leader._SyncObj__raftNextIndex[B] == 5
 
 
+def nobody_goes_back_behind_the_beginning() -> None:
+    """Found at seed 1020: an answer to a leader of old, late, sent the leader to look for a snapshot, for ever."""
+    follower = Bench([0, 1], term=3)
+    follower.append(B, 2, 1, [], commit=1)
+    stale = follower.sent.pop()[1]
+    leader = Bench([0, 1, 3], term=3)
+    leader.lead()
+    leader.handle(B, stale)
+    assert leader._SyncObj__raftNextIndex[B] >= 3
+    leader.answer(B, 3, 0, success=False)
+    assert leader._SyncObj__raftNextIndex[B] == 2
+
+
 def a_higher_term_deposes() -> None:
     """A1: a stale leader hears of it by any answer."""
     leader = Bench([0, 1])
@@ -267,6 +280,7 @@ SCHEDULES: dict[str, Callable[[], None]] = {
         never_cut_what_is_committed,
         answers_of_another_term_do_not_count,
         answers_take_nothing_back,
+        nobody_goes_back_behind_the_beginning,
         a_higher_term_deposes,
         votes_are_collected_by_voter,
         one_vote_a_term,

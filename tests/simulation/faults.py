@@ -36,7 +36,12 @@ FLOOD = "flood"
 EVENTS = (KILL, KILL_ALL, POWER, PAUSE, ISOLATE, ONE_WAY, RING, BREAK, JUMP, TRANSFER, DISK, FLOOD)
 """Those that happen at a moment; the others are drawn for the whole run."""
 ALL = (*EVENTS, LOSS, SLOW, DRIFT, AIM, SLOW_DISK)
-AIM_CHANCE = {"request_vote": 0.12, "response_vote": 0.12, "append_entries": 0.0008}
+AIM_CHANCE = {
+    "request_vote": 0.12,
+    "response_vote": 0.12,
+    "append_entries": 0.0008,
+    "next_node_idx": 0.0008,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +84,7 @@ def draw(dice: Dice, allowed: Sequence[str]) -> Mix:
         callers=dice.choice((2, 4, 8)),
         think_seconds=dice.choice((0.1, 0.25)),
         sync_seconds=dice.choice((0.001, 0.004, 0.02)),
-        sync_stalls=0.05 if SLOW_DISK in names else 0.0,
+        sync_stalls=dice.choice((0.05, 0.3)) if SLOW_DISK in names else 0.0,
         segment_bytes=dice.choice((4 << 10, 32 << 10, 64 << 20)),
         entry_bytes_max=dice.choice((1_200, 8 << 20)),
         names=tuple(names),
@@ -142,8 +147,8 @@ class Nemesis:
         """At the very message: whoever got or sent it dies now."""
         chance = AIM_CHANCE.get(str(message["type"]), 0.0002)
         if self._mix.aim and self._dice.happens(chance):
-            victim = receiver if self._dice.happens(0.7) else sender
-            self._kill(victim, AIM, POWER in self._mix.events and self._dice.happens(0.5))
+            victim = receiver if self._dice.happens(0.5) else sender
+            self._kill(victim, AIM, POWER in self._mix.events and self._dice.happens(0.7))
 
     def strike(self, name: str) -> None:
         dice, place, ids = self._dice, self._place, self._place.ids

@@ -16,6 +16,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
 START_SECONDS = 1_000.0
+STILL_TURNS_MAX = 100_000
+
+
+class TimeStandsStill(Exception):
+    """Something keeps itself busy without waiting for anything."""
 
 
 class _Timer:
@@ -35,7 +40,7 @@ class VirtualLoop(asyncio.AbstractEventLoop):
 
     def __init__(self) -> None:
         self.now = START_SECONDS
-        self.turns = 0
+        self._still = 0
         self.on_task: Callable[[asyncio.Task[Any], contextvars.Context], None] = lambda *_: None
         self.faults: list[dict[str, Any]] = []
         """What asyncio would have logged: exceptions that nobody took."""
@@ -56,10 +61,13 @@ class VirtualLoop(asyncio.AbstractEventLoop):
             asyncio.events._set_running_loop(None)
 
     def _turn(self) -> None:
-        self.turns += 1
+        self._still += 1
+        if self._still > STILL_TURNS_MAX:
+            raise TimeStandsStill(f"{STILL_TURNS_MAX} turns at {self.now:.6f} s")
         if not self._ready:
             assert self._timers, "everybody waits for somebody else, for ever"
-            self.now = max(self.now, self._timers[0].when)
+            if self._timers[0].when > self.now:
+                self.now, self._still = self._timers[0].when, 0
             while self._timers and self._timers[0].when <= self.now:
                 self._ready.append(heapq.heappop(self._timers).handle)
         ready = self._ready

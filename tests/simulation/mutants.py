@@ -14,9 +14,11 @@ from pysyncobj import SyncObj
 
 from raftalloc.core import machine
 from raftalloc.raft import replica
+from raftalloc.raft.gate import Gate
 from raftalloc.raft.handlers import LEADER, Handlers
 from raftalloc.service.clock import ClusterClock
 from tests.simulation import faults
+from tests.simulation.disk import SimulatedFile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,6 +27,7 @@ _LOG: Any = replica._Log
 WIRE = (faults.LOSS, faults.SLOW, faults.ONE_WAY, faults.ISOLATE, faults.AIM)
 TAILS = (faults.FLOOD, faults.ISOLATE, faults.ONE_WAY, faults.SLOW, faults.KILL)
 CUTS = (faults.ISOLATE, faults.ONE_WAY, faults.RING, faults.PAUSE, faults.SLOW, faults.BREAK)
+CUTS_OF_POWER = (faults.POWER, faults.KILL_ALL, faults.SLOW_DISK, faults.AIM)
 KILLS = (faults.KILL, faults.KILL_ALL, faults.AIM, faults.ISOLATE, faults.SLOW)
 
 
@@ -162,6 +165,27 @@ MUTANTS = {
             "a vote is forgotten by a restart",
             ((SyncObj, "_SyncObj__setCurrentTerm", _vote_in_memory),),
             KILLS,
+        ),
+        Mutant(
+            "no-sync",
+            "S5",
+            "nothing is synced",
+            ((SimulatedFile, "sync", lambda self: None),),
+            CUTS_OF_POWER,
+        ),
+        Mutant(
+            "no-gate",
+            "S5",
+            "votes and answers leave before they are durable",
+            ((Gate, "send", lambda self, node, message: self._transport.send(node, message)),),
+            CUTS_OF_POWER,
+        ),
+        Mutant(
+            "counts-itself",
+            "S5",
+            "a leader counts itself for what is not durable on it",
+            ((_LOG, "_count_itself", lambda self: None),),
+            CUTS_OF_POWER,
         ),
         Mutant(
             "votes-twice",

@@ -2,6 +2,7 @@
 
 one-leader            two replicas lead in one term
 one-vote              a replica votes for two in one term, across restarts too
+not-durable           what a replica says, or counts itself for, is not on its disk
 log-matching          entries of equal index and term differ, or what stands before them does
 committed             a committed entry is another on another replica, or gone
 stale-leader          a replica goes on leading long after another was elected
@@ -80,15 +81,25 @@ class RaftOracle:
         if log.is_raft_leader and self.leaders.get(term) != life.replica_id:
             self._new_leader(life.replica_id, term, seen)
         if commit > seen.commit:
-            self._commits(life.replica_id, term, commit, seen)
+            self._commits(life, term, commit, seen)
 
-    def sent(self, sender: str, receiver: str, message: dict[str, Any]) -> None:
-        """A vote is cast when it leaves."""
-        kind = message["type"]
-        if kind == "request_vote":
-            self._voted(sender, message["term"], sender)
-        elif kind == "response_vote":
-            self._voted(sender, message["term"], receiver)
+    def sent(self, life: Life, receiver: str, message: dict[str, Any]) -> None:
+        """A vote is cast when it leaves, and must be on the disk; so must what is acknowledged."""
+        kind, term, sender = message["type"], message.get("term", 0), life.replica_id
+        journal = life.raft.log._SyncObj__raftLog
+        disk_term, disk_vote = journal.durable_vote
+        if kind in ("request_vote", "response_vote"):
+            candidate = sender if kind == "request_vote" else receiver
+            self._voted(sender, term, candidate)
+            is_kept = disk_term > term or (disk_term, disk_vote) == (term, candidate)
+        elif kind == "next_node_idx" and message["success"]:
+            # In a later term its end may have been cut again.
+            is_kept = disk_term > term or journal.durable_index >= message["next_node_idx"] - 1
+        else:
+            return
+        if not is_kept:
+            story = f"{sender} sends {kind} in term {term} to {receiver} before its disk has it"
+            raise Violated("not-durable", story)
 
     def _voted(self, voter: str, term: int, candidate: str) -> None:
         before = self.votes.setdefault((voter, term), candidate)
@@ -136,10 +147,25 @@ class RaftOracle:
                 story = f"{replica_id} leads in term {term} without entry {index}, committed in {in_term}"
                 raise Violated("completeness", story)
 
-    def _commits(self, replica_id: str, term: int, commit: int, seen: _Seen) -> None:
+    def _is_on_a_quorum(self, life: Life, commit: int) -> None:
+        """A leader counts followers for what they acknowledged, and itself for what is durable."""
+        log = life.raft.log
+        if not log.is_raft_leader:
+            return
+        confirmed = [index >= commit for index in log._SyncObj__raftMatchIndex.values()]
+        copies = sum(confirmed) + (log._SyncObj__raftLog.durable_index >= commit)
+        if 2 * copies <= len(confirmed) + 1:
+            story = (
+                f"{life.replica_id} commits {commit} with {copies} of {len(confirmed) + 1} copies"
+            )
+            raise Violated("not-durable", story)
+
+    def _commits(self, life: Life, term: int, commit: int, seen: _Seen) -> None:
+        replica_id = life.replica_id
         if commit > len(seen.entries):
             story = f"{replica_id} commits up to {commit}, its log ends at {len(seen.entries)}"
             raise Violated("committed", story)
+        self._is_on_a_quorum(life, commit)
         for index in range(seen.commit + 1, commit + 1):
             entry_term, digest = seen.entries[index - 1]
             known = self._committed.setdefault(index, (entry_term, digest, term))

@@ -16,12 +16,12 @@ from tests.simulation.mutants import MUTANTS, applied
 
 ROOT = Path(__file__).parents[2]
 BY_SWARM = {
-    "cut-always": "committed",
-    "votes-twice": "one-vote",
-    "commit-alone": "committed",
-    "no-idempotency": "doubled",
+    "cut-always": ("committed", "completeness", "not-durable"),
+    "votes-twice": ("one-vote",),
+    "commit-alone": ("committed", "completeness", "not-durable"),
+    "no-idempotency": ("doubled",),
 }
-"""Those that a handful of short seeds finds. `scripts/simulate --table` shows all."""
+"""Those that a handful of short seeds finds, and what may see each first. `scripts/simulate --table` shows all."""
 BY_SCHEDULE = {
     "commit-unverified": "commit_only_what_is_verified",
     "cut-always": "cut_only_at_a_conflict",
@@ -77,7 +77,7 @@ def test_a_correction_that_is_taken_away_is_missed(mutant: str):
     assert report["mutant"] == mutant
     assert report["found_after_seeds"] <= 12
     violation = report["violations"][0]
-    assert violation["oracle"] == BY_SWARM[mutant]
+    assert violation["oracle"] in BY_SWARM[mutant]
     assert f"--start {violation['seed']} " in violation["replay"]
     assert violation["replay"] in told
 

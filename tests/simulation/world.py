@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 from collections import Counter
@@ -19,7 +20,7 @@ from tests.simulation import faults, mutants
 from tests.simulation.clock import CURRENT, ReplicaClock
 from tests.simulation.dice import Dice
 from tests.simulation.disk import SimulatedDisk
-from tests.simulation.loop import START_SECONDS, new_loop
+from tests.simulation.loop import START_SECONDS, TimeStandsStill, new_loop
 from tests.simulation.member import Life, SimStore
 from tests.simulation.network import SimNetwork, Weather
 from tests.simulation.oracles import LogOracle, RaftOracle, Violated
@@ -86,12 +87,15 @@ class World:
         self._starts = 0
         self._failing: set[str] = set()
         self._nemesis = faults.Nemesis(self, Dice(seed, "nemesis"), self.mix)
-        self.network.on_sent = lambda *sent: self._guard(self.raft.sent, *sent)
+        self.network.on_sent = self._sent
         self.network.on_delivered = self._delivered
 
     def run(self) -> Verdict:
         """The whole story."""
-        self.loop.run(self._run())
+        try:
+            self.loop.run(self._run())
+        except TimeStandsStill as error:
+            self.violate("liveness", f"somebody is busy for ever: {error}")
         self.loop.close()
         oracle = ""
         if self._violation is not None:
@@ -331,6 +335,11 @@ class World:
 
     # What the oracles see.
 
+    def _sent(self, sender: str, receiver: str, message: dict[str, Any]) -> None:
+        life = self.lives.get(sender)
+        if life is not None and life.raft.log is not None:
+            self._guard(self.raft.sent, life, receiver, message)
+
     def _delivered(self, sender: str, receiver: str, message: dict[str, Any]) -> None:
         told = f"{self.loop.now:.6f} {sender} {receiver} {message['type']} {message.get('term')}"
         self.trace = crc32(told.encode(), self.trace)
@@ -396,6 +405,17 @@ def simulate(
     finally:
         logging.disable(level)
         pysyncobj.syncobj.monotonicTime = stock
+
+
+def simulate_cleanly(
+    seed: int, allowed: Sequence[str], mutant: str, fault_seconds: float
+) -> Verdict:
+    """`simulate`, with garbage collected after the run and not in it."""
+    gc.disable()
+    try:
+        return simulate(seed, allowed, mutant, fault_seconds)
+    finally:
+        gc.collect()
 
 
 async def _transfer(life: Life) -> None:
