@@ -30,6 +30,8 @@ LogEntry = tuple[bytes, int, int]
 FOLLOWER: Final = 0
 CANDIDATE: Final = 1
 LEADER: Final = 2
+BEGINNING: Final = 1
+"""Every log begins with the same entry at this index: there is nothing to go back behind."""
 
 
 class Handlers:
@@ -93,7 +95,7 @@ class Handlers:
     def _on_append(self, node: Any, message: Message) -> None:
         if message["term"] < self._SyncObj__raftCurrentTerm:
             # The term in the answer makes a deposed leader step back.
-            self._answer_append(node, 0, success=False)
+            self._answer_append(node, self._last()[0] + 1, success=False)
             return
         self._follow(node, message)
         if "prevLogIdx" not in message or "transmission" in message:
@@ -199,7 +201,8 @@ class Handlers:
             match[node] = max(match[node], next_index - 1)
             ahead[node] = max(ahead[node], next_index)
         else:
-            ahead[node] = max(match[node] + 1, min(ahead[node], next_index))
+            lowest = max(match[node], BEGINNING) + 1
+            ahead[node] = max(lowest, min(ahead[node], next_index))
 
     # Votes
 
