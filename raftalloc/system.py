@@ -116,8 +116,12 @@ class SystemDisk:
             raise DataDirectoryError(
                 f"{Path(path).parent}: in use by pid {holder}; stop that process, or use another directory"
             ) from error
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+        try:
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+        except OSError:
+            os.close(descriptor)
+            raise
         return lambda: os.close(descriptor)
 
 

@@ -5,7 +5,8 @@
     raft/           the journal
     events/         the event store and its snapshots
 
-A directory of another cluster, another replica, a newer format, or of something else altogether is refused untouched.
+A directory of another cluster, another replica, a newer format, or of something else altogether is refused untouched;
+so is one whose journal has been taken away: the replica would have forgotten its vote and what it acknowledged.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 FORMAT: Final = 1
 IDENTITY: Final = "identity.json"
 LOCK: Final = "lock"
+JOURNAL: Final = "raft"
+PARTS: Final = (JOURNAL, "events")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,19 +43,13 @@ class DataDirectory:
 
 def open_directory(disk: Disk, path: str, *, cluster_id: str, replica_id: str) -> DataDirectory:
     """Take a directory into use; make it where there is none. Raises DataDirectoryError."""
-    _check_identity(disk, path, cluster_id, replica_id)
-    disk.make_directory(path)
-    unlock = disk.lock(f"{path}/{LOCK}")
     try:
-        # Between the first look and the lock another process may have made it its own.
-        known = _check_identity(disk, path, cluster_id, replica_id)
-        if not known:
-            disk.write(f"{path}/{IDENTITY}", _encode(cluster_id, replica_id))
-        for name in ("raft", "events"):
-            disk.make_directory(f"{path}/{name}")
-    except BaseException:
-        unlock()
-        raise
+        unlock = _take(disk, path, cluster_id, replica_id)
+    except OSError as error:
+        raise DataDirectoryError(
+            f"{path}: the data directory cannot be used ({error.strerror or error}); "
+            "check its disk and permissions, or use another directory"
+        ) from error
     return DataDirectory(
         path=path,
         cluster_id=cluster_id,
@@ -61,6 +58,29 @@ def open_directory(disk: Disk, path: str, *, cluster_id: str, replica_id: str) -
         events_path=f"{path}/events",
         close=unlock,
     )
+
+
+def _take(disk: Disk, path: str, cluster_id: str, replica_id: str) -> Callable[[], None]:
+    """Lock it, and see that it is whole. The identity is written last: a directory that has one was whole then."""
+    _check_identity(disk, path, cluster_id, replica_id)
+    disk.make_directory(path)
+    unlock = disk.lock(f"{path}/{LOCK}")
+    try:
+        # Between the first look and the lock another process may have made it its own.
+        known = _check_identity(disk, path, cluster_id, replica_id)
+        if known and JOURNAL not in disk.list(path):
+            raise DataDirectoryError(
+                f"{path}: its Raft log ({JOURNAL}/) is gone, and with it what this replica voted and acknowledged; "
+                "put it back, or move the whole directory away and rebuild the replica from the others"
+            )
+        for name in PARTS:
+            disk.make_directory(f"{path}/{name}")
+        if not known:
+            disk.write(f"{path}/{IDENTITY}", _encode(cluster_id, replica_id))
+    except BaseException:
+        unlock()
+        raise
+    return unlock
 
 
 def _encode(cluster_id: str, replica_id: str) -> bytes:
@@ -72,7 +92,12 @@ def _check_identity(disk: Disk, path: str, cluster_id: str, replica_id: str) -> 
     """Whether the directory is known to be ours; raises where it is anybody else's. Changes nothing."""
     content = disk.read(f"{path}/{IDENTITY}")
     if content is None:
-        others = [name for name in disk.list(path) if name not in (LOCK, f"{IDENTITY}.tmp")]
+        others = [
+            name
+            for name in disk.list(path)
+            if name not in (LOCK, f"{IDENTITY}.tmp")
+            and not (name in PARTS and not disk.list(f"{path}/{name}"))
+        ]
         if others:
             raise DataDirectoryError(
                 f"{path}: holds other files ({others[0]}) and no {IDENTITY}; use an empty or a new directory"

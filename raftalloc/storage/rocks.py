@@ -181,6 +181,8 @@ def _reason(error: Exception) -> str:
     text = str(error)
     if "lock" in text.lower():
         return f"the event store is in use by another process ({text})"
+    if "no space left" in text.lower() or "read-only" in text.lower():
+        return f"the event store cannot be written ({text}); make room on its disk, and see that it may be written"
     return (
         f"the event store cannot be opened ({text}); move this directory away and restart: "
         "it is made again from the journal"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from typing import TYPE_CHECKING
@@ -74,4 +75,45 @@ def test_a_second_user_is_told_the_pid_of_the_first(tmp_path: Path):
 def test_a_directory_whose_making_was_interrupted_can_be_used(tmp_path: Path):
     (tmp_path / "lock").write_bytes(b"12345")
     (tmp_path / "identity.json.tmp").write_bytes(b"{")
+    opened(tmp_path).close()
+
+
+def test_a_directory_whose_parts_were_made_before_its_identity_can_be_used(tmp_path: Path):
+    (tmp_path / "raft").mkdir()
+    (tmp_path / "events").mkdir()
+    opened(tmp_path).close()
+
+
+def test_a_directory_whose_raft_log_was_taken_away_is_refused_untouched(tmp_path: Path):
+    opened(tmp_path).close()
+    (tmp_path / "raft").rmdir()
+    before = contents(tmp_path)
+    with pytest.raises(DataDirectoryError, match=r"Raft log .* is gone"):
+        opened(tmp_path)
+    assert contents(tmp_path).keys() == before.keys()
+    assert not (tmp_path / "raft").exists()
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS, errno.EACCES])
+@pytest.mark.parametrize("call", ["make_directory", "lock", "write"])
+def test_a_disk_that_cannot_be_written_is_named_with_the_remedy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, code: int
+):
+    def refuse(*_: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(SystemDisk, call, refuse)
+    with pytest.raises(DataDirectoryError, match=f"{os.strerror(code)}.*check its disk"):
+        opened(tmp_path)
+    assert not (tmp_path / "identity.json").exists()
+
+
+def test_on_a_full_disk_nothing_is_half_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pwrite", full)
+        with pytest.raises(DataDirectoryError, match="No space left"):
+            opened(tmp_path)
     opened(tmp_path).close()
