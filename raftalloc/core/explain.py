@@ -15,7 +15,7 @@ from raftalloc.core.drawing import draw_blocker, draw_placement
 from raftalloc.core.events import Queued
 from raftalloc.core.fleet import Mask
 from raftalloc.core.headroom import booked_peak, ends_at, never, rejection_of, try_start
-from raftalloc.core.placement import Ask, Room, fit_in_time, fits_devices
+from raftalloc.core.placement import Ask, Room, filters, fit_in_time
 from raftalloc.core.quotas import NO_LIMIT
 from raftalloc.core.records import FITS_NOW, MUST_WAIT, NEVER_FITS, Blocker, Explanation
 from raftalloc.core.rejections import NUMBER_MAX
@@ -149,14 +149,7 @@ def _filters(state: State, queued: Queued, ask: Ask) -> tuple[tuple[tuple[str, i
     fleet, room = state.fleet, Room(state)
     left = fleet.is_node.copy()
     fallen: list[tuple[str, int]] = []
-    steps = [("state", fleet.is_ready), ("constraint", fleet.constraint_mask(ask.constraints))]
-    for column, amount in ask.node_parts:
-        name = f"capacity.{state.kinds.names[column]}"
-        steps.append((name, room.free[:, column] >= amount))
-    if ask.gpu:
-        models = fleet.model_mask(ask.models)
-        steps.append(("device", fits_devices(room.device_free, models, ask.gpu)))
-    for name, passes in steps:
+    for name, passes in filters(state, room, ask):
         fallen.append((name, int((left & ~passes).sum())))
         left &= passes
     reserved = _reserved(state, room, left, queued, ask)

@@ -1,0 +1,50 @@
+"""What is free, as a decision sees it, and where a member goes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from raftalloc.core.matrix import score_of
+from raftalloc.core.placement.ask import Ask
+from raftalloc.core.state import State
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where one member goes. node: row or -1. suppliers: row per column. devices: (device number, units)."""
+
+    node: int
+    suppliers: dict[int, int]
+    devices: tuple[tuple[int, int], ...]
+
+
+class Room:
+    """What is free, as a decision sees it: the state's own arrays, or a copy that a plan may take from."""
+
+    __slots__ = ("device_free", "free", "score", "weights")
+
+    def __init__(self, state: State) -> None:
+        """See the state as it is; nothing is copied."""
+        self.free = state.fleet.matrix.free
+        self.score = state.fleet.matrix.score
+        self.weights = state.fleet.matrix.weights
+        self.device_free = state.fleet.device_free
+
+    def copy(self) -> Room:
+        """A room of one's own, to plan several members in."""
+        twin = object.__new__(Room)
+        twin.free = self.free.copy(order="F")
+        twin.score = self.score.copy()
+        twin.weights = self.weights
+        twin.device_free = self.device_free.copy()
+        return twin
+
+    def take(self, ask: Ask, placement: Placement) -> None:
+        """Take a placement out of a copied room."""
+        for column, amount in ask.parts:
+            self.free[placement.suppliers[column], column] -= amount
+        if placement.node >= 0:
+            row = placement.node
+            self.score[row] = score_of(self.free[row], self.weights)
+            for device, amount in placement.devices:
+                self.device_free[row, device] -= amount
