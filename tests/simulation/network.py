@@ -7,10 +7,10 @@ Raft must be safe on it too.
 
 from __future__ import annotations
 
-import pickle
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from raftalloc.raft.frames import Assembler, Encoder, decode
 from raftalloc.raft.local import LocalNetwork
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from tests.simulation.loop import VirtualLoop
 
 FAST_SECONDS = (0.0002, 0.002)
+FRAME_BYTES_MAX = 64 << 20
 
 
 @dataclass(slots=True)
@@ -47,6 +48,7 @@ class SimNetwork(LocalNetwork):
         self.delivered = 0
         self._loop = loop
         self._dice = dice
+        self._encoder = Encoder()
         self._cut_ways: set[tuple[str, str]] = set()
         self._broken: set[frozenset[str]] = set()
         self._epochs: dict[frozenset[str], int] = {}
@@ -112,18 +114,19 @@ class SimNetwork(LocalNetwork):
         self.heal_ways()
 
     def send(self, sender: str, receiver: str, message: Any) -> bool:
-        """Pickled, as on the real wire: what arrives shares nothing with what was sent."""
+        """In frames, as on the real wire, each of which may be lost or late: what arrives shares nothing with it."""
         if not self.reaches(sender, receiver):
             return False
         self.on_sent(sender, receiver, message)
         target = self._transports[receiver]
-        data = pickle.dumps(message)
         weather, dice = self.weather, self._dice
-        copies = 1
-        if not weather.is_stream:
-            copies = 0 if dice.happens(weather.loss) else 2 if dice.happens(weather.double) else 1
-        for _ in range(copies):
-            self._post(sender, receiver, target, data)
+        for data in self._encoder.frames(message):
+            copies = 1
+            if not weather.is_stream:
+                lost, doubled = dice.happens(weather.loss), dice.happens(weather.double)
+                copies = 0 if lost else 2 if doubled else 1
+            for _ in range(copies):
+                self._post(sender, receiver, target, data)
         return True
 
     def _post(self, sender: str, receiver: str, target: LocalTransport, data: bytes) -> None:
@@ -156,9 +159,11 @@ class SimNetwork(LocalNetwork):
         if self._transports.get(receiver) is not target:
             return
         self.delivered += 1
-        message = pickle.loads(data)
-        target.received(sender, message)
-        self.on_delivered(sender, receiver, message)
+        assembler = Assembler(head_bytes_max=FRAME_BYTES_MAX, body_bytes_max=FRAME_BYTES_MAX)
+        for head, body in assembler.feed(data):
+            message = decode(head, body)
+            target.received(sender, message)
+            self.on_delivered(sender, receiver, message)
 
     def _next_epoch(self, one: str, other: str) -> None:
         link = frozenset((one, other))
