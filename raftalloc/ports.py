@@ -189,6 +189,9 @@ class Consensus(Protocol):
     async def propose(self, entry: bytes) -> object:
         """Answers what `apply` returned for it here. Raises NotLeader/NoLeader (not done) or OutcomeUnknown."""
 
+    async def read_index(self) -> int:
+        """An applied index that no write acknowledged before this call is above. Raises NotLeader, NoLeader."""
+
     async def stop(self) -> None:
         """Leave the network; nothing is applied after."""
 

@@ -114,10 +114,6 @@ def test_variables_of_others_with_our_prefix_are_left_alone(tmp_path: Path):
             ONE + "[raft]\nheartbeat_ms = 100\n",
             "FILE:8: raft.election_min_ms: 300 is not above three heartbeats of 100",
         ),
-        (
-            ONE + "[raft]\nfallback_ms = 100\n",
-            "FILE:9: raft.fallback_ms: 100 is below election_min_ms, 300",
-        ),
         (ONE.replace('id = "c"', ""), "FILE:1: cluster: has no id"),
         (ONE.replace('"c"', '"c/../d"'), "FILE:2: cluster.id: 'c/../d' is not a plain name"),
         (

@@ -139,9 +139,3 @@ def _check_timing(source: Source, config: Config) -> None:
             f"{raft.election_min_ms} is not above three heartbeats of {raft.heartbeat_ms}",
             "raise it, or lower heartbeat_ms",
         )
-    if raft.fallback_ms < raft.election_min_ms:
-        raise source.error(
-            ("raft", "fallback_ms"),
-            f"{raft.fallback_ms} is below election_min_ms, {raft.election_min_ms}",
-            "raise it: a leader must not give up before a follower would",
-        )

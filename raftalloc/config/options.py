@@ -71,7 +71,6 @@ class Raft:
     heartbeat_ms: int = option(50, low=10, high=10_000)
     election_min_ms: int = option(300, low=50, high=60_000)
     election_max_ms: int = option(600, low=50, high=120_000)
-    fallback_ms: int = option(800, low=50, high=240_000)
 
 
 @dataclass(frozen=True, slots=True)

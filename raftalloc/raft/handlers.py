@@ -19,6 +19,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from raftalloc.errors import DataDirectoryError
+from raftalloc.raft.quorum import CANDIDATE, FOLLOWER, LEADER
+from raftalloc.raft.reading import Reading
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -27,48 +29,23 @@ Message = dict[str, Any]
 LogEntry = tuple[bytes, int, int]
 """Command, index, term."""
 
-FOLLOWER: Final = 0
-CANDIDATE: Final = 1
-LEADER: Final = 2
 BEGINNING: Final = 1
 """Every log begins with the same entry at this index: there is nothing to go back behind."""
 
 
-class Handlers:
+class Handlers(Reading):
     """The part of a SyncObj that answers messages. Names beginning with `_SyncObj__` are pysyncobj's own."""
 
-    _SyncObj__raftState: int
-    _SyncObj__raftCurrentTerm: int
-    _SyncObj__raftCommitIndex: int
-    _SyncObj__raftElectionDeadline: float
-    _SyncObj__transferInProgress: bool
     _SyncObj__votedForNodeId: Any
-    _SyncObj__raftLeader: Any
-    _SyncObj__leaderCommitIndex: Any
-    _SyncObj__raftLog: Any
-    _SyncObj__otherNodes: set[Any]
-    _SyncObj__transport: Any
     _SyncObj__raftNextIndex: dict[Any, int]
-    _SyncObj__raftMatchIndex: dict[Any, int]
-    _SyncObj__lastResponseTime: dict[Any, float]
-    _SyncObj__setState: Callable[[int], None]
-    _SyncObj__setCurrentTerm: Callable[[int, Any], None]
-    _SyncObj__onBecomeLeader: Callable[[], None]
     _SyncObj__deleteEntriesFrom: Callable[[int], None]
-    _SyncObj__generateRaftTimeout: Callable[[], float]
-    conf: Any
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         """Takes what SyncObj takes."""
-        self._voters: tuple[int, set[Any]] = (0, set())
         self._supporters: tuple[int, set[Any]] = (0, set())
         self._may_stand = False
         self._heard_at = float("-inf")
         super().__init__(*arguments, **options)
-
-    def now(self) -> float:
-        """Seconds, on the clock that pysyncobj reads."""
-        raise NotImplementedError
 
     def handle(self, node: Any, message: Message) -> None:
         """A message of another member; what is of no known type is dropped, strangers too."""
@@ -95,7 +72,7 @@ class Handlers:
     def _on_append(self, node: Any, message: Message) -> None:
         if message["term"] < self._SyncObj__raftCurrentTerm:
             # The term in the answer makes a deposed leader step back.
-            self._answer_append(node, self._last()[0] + 1, success=False)
+            self._answer_append(node, message, self._last()[0] + 1, success=False)
             return
         self._follow(node, message)
         if "prevLogIdx" not in message or "transmission" in message:
@@ -103,11 +80,11 @@ class Handlers:
         previous, entries = message["prevLogIdx"], message["entries"]
         retry_at = self._mismatch(previous, message["prevLogTerm"])
         if retry_at:
-            self._answer_append(node, retry_at, success=False)
+            self._answer_append(node, message, retry_at, success=False)
             return
         self._take(previous, entries)
         verified = previous + len(entries)
-        self._answer_append(node, verified + 1, success=True)
+        self._answer_append(node, message, verified + 1, success=True)
         commit = min(message["commit_index"], self._committable(verified))
         if commit > self._SyncObj__raftCommitIndex:
             self._SyncObj__raftCommitIndex = commit
@@ -167,7 +144,9 @@ class Handlers:
         """Behind `verified` there may be entries of another term that the leader is yet to replace."""
         return verified
 
-    def _answer_append(self, node: Any, next_index: int, *, success: bool) -> None:
+    def _answer_append(
+        self, node: Any, message: Message, next_index: int, *, success: bool
+    ) -> None:
         self._SyncObj__transport.send(
             node,
             {
@@ -176,6 +155,7 @@ class Handlers:
                 "next_node_idx": next_index,
                 "reset": not success,
                 "success": success,
+                "round": message.get("round", 0),
             },
         )
 
@@ -186,6 +166,7 @@ class Handlers:
             return
         self._SyncObj__lastResponseTime[node] = self.now()
         self._advance(node, message["next_node_idx"], success=message["success"])
+        self._heard_round(node, message.get("round", 0))
 
     def _is_of_this_term(self, message: Message) -> bool:
         """A higher one deposes us; a lower one speaks of a log that may have been cut since."""
@@ -237,8 +218,8 @@ class Handlers:
             self._SyncObj__onBecomeLeader()
 
     def _votes_of(self, _node: Any) -> int:
-        """How many stand behind us, without ourselves."""
-        return len(self._voters[1])
+        """How many voters stand behind us, with ourselves."""
+        return self._with_itself(self._voters[1])
 
     def _on_timeout_now(self, node: Any, message: Message) -> None:
         """The leader stands back for us."""
@@ -268,7 +249,7 @@ class Handlers:
         term = self._SyncObj__raftCurrentTerm + 1
         index, last_term = self._last()
         self._supporters = (term, set())
-        for node in sorted(self._SyncObj__otherNodes, key=lambda node: str(node.id)):
+        for node in self._in_order():
             self._SyncObj__transport.send(
                 node,
                 {
@@ -298,11 +279,9 @@ class Handlers:
 
     def _hears_leader(self) -> bool:
         """Whether the group is led, as far as we know: then nobody needs to stand."""
-        since = self.now() - self.conf.raftMinTimeout
-        if self._SyncObj__raftState != LEADER:
-            return bool(self._heard_at > since)
-        heard = [at for node, at in self._SyncObj__lastResponseTime.items() if at > since]
-        return self._is_majority(len(heard))
+        if self._SyncObj__raftState == LEADER:
+            return self._has_heard_majority(self.conf.raftMinTimeout)
+        return bool(self._heard_at > self.now() - self.conf.raftMinTimeout)
 
     def _on_pre_vote(self, node: Any, message: Message) -> None:
         if message["current"] > self._SyncObj__raftCurrentTerm:
@@ -316,7 +295,7 @@ class Handlers:
         ):
             return
         supporters.add(node)
-        if self._is_majority(len(supporters)):
+        if self._is_majority(self._with_itself(supporters)):
             self._supporters = (0, set())
             self._may_stand = True
             self._SyncObj__raftElectionDeadline = 0
@@ -329,21 +308,3 @@ class Handlers:
         self._SyncObj__setState(FOLLOWER)
         self._SyncObj__raftLeader = None
         self._may_stand = False
-
-    def _put_off_election(self) -> None:
-        self._SyncObj__raftElectionDeadline = self.now() + self._SyncObj__generateRaftTimeout()
-
-    def _is_majority(self, others: int) -> bool:
-        """Whether so many others and this replica are more than half."""
-        return 2 * (others + 1) > len(self._SyncObj__otherNodes) + 1
-
-    def _last(self) -> tuple[int, int]:
-        """Index and term of the last entry."""
-        _, index, term = self._SyncObj__raftLog[-1]
-        return index, term
-
-    def _term_at(self, index: int) -> int:
-        """Of an entry that our log holds; -1 where it does not."""
-        log = self._SyncObj__raftLog
-        at = index - log[0][1]
-        return int(log[at][2]) if 0 <= at < len(log) else -1

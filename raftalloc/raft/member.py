@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from raftalloc.errors import (
     ConfigError,
@@ -58,6 +58,9 @@ class RaftLog(Protocol):
 
     def append(self, entry: bytes, callback: Callable[[object, Exception | None], None]) -> None:
         """Propose; call back with what `apply` answered, or why it did not."""
+
+    def read(self, answer: Callable[[int, Exception | None], None]) -> None:
+        """Call back with an index that is applied and behind no write acknowledged before, or why there is none."""
 
     def ask_to_stand(self, to_replica_id: str) -> bool:
         """Whether a follower that has all of the log could be told to stand for election."""
@@ -116,6 +119,7 @@ class Member:
         self._log: RaftLog | None = None
         self._failure: BaseException | None = None
         self._pending: set[asyncio.Future[object]] = set()
+        self._reading: set[asyncio.Future[int]] = set()
         self.driver = Driver(clock, alone=len(peers) == 1, tick=self._tick, on_error=self.fail)
         self._led = False
         self._transferring = False
@@ -159,6 +163,22 @@ class Member:
         self.driver.kick()
         return await future
 
+    async def read_index(self) -> int:
+        """An index that is applied here, and that no write acknowledged before this call is above.
+
+        Raises NotLeader, NoLeader (soon after a leader has lost its quorum), ReplicaFailed.
+        """
+        log = self._ready()
+        if not self.is_leader:
+            raise self.no_lead()
+        future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._reading.add(future)
+        future.add_done_callback(self._reading.discard)
+        log.read(lambda index, error: _answer(future, index, error))
+        if not future.done():
+            self.driver.kick()
+        return await future
+
     async def stop(self) -> None:
         """Leave the network and close the journal; nothing is applied after. May be called twice."""
         self.driver.stop()
@@ -166,6 +186,7 @@ class Member:
         if log is not None:
             log.close()
         self._fail_pending(OutcomeUnknown("this replica has stopped"))
+        _fail_each(self._reading, NoLeader("this replica has stopped"))
 
     async def transfer(self, to_replica_id: str) -> str:
         """Stand back for another replica (empty: the one that is furthest); answers who leads then.
@@ -251,12 +272,11 @@ class Member:
         failed = ReplicaFailed(f"replica {self.replica_id} has stopped: {error}")
         failed.__cause__ = error
         self._fail_pending(failed)
+        _fail_each(self._reading, failed)
         self._on_fatal(error)
 
     def _fail_pending(self, error: Exception) -> None:
-        for future in list(self._pending):
-            if not future.done():
-                future.set_exception(error)
+        _fail_each(self._pending, error)
 
     def _raise_if_failed(self) -> None:
         if self._failure is not None:
@@ -292,7 +312,13 @@ class Member:
             raise InvalidRequest("to_replica_id", problem, f"use one of {', '.join(others)}")
 
 
-def _answer(future: asyncio.Future[object], result: object, error: Exception | None) -> None:
+def _fail_each(futures: set[asyncio.Future[Any]], error: Exception) -> None:
+    for future in list(futures):
+        if not future.done():
+            future.set_exception(error)
+
+
+def _answer(future: asyncio.Future[Any], result: object, error: Exception | None) -> None:
     if future.done():
         return
     if error is None:

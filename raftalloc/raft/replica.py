@@ -112,7 +112,6 @@ class _Log(Handlers, SyncObj):
         self._loop_poller = poller
         self._owner = owner
         self._journal = journal
-        self._counted = journal.getRaftCommitIndex()
         super().__init__(
             me, list(others), conf=conf, nodeClass=Node, transport=transport, transportClass=_Wire
         )
@@ -194,7 +193,33 @@ class _Log(Handlers, SyncObj):
         """Let it do what is due, without waiting; then have written what it wants to be written."""
         self.ask_before_standing()
         self.doTick(0)
+        self.serve_readers()
         self._journal.sync()
+
+    def _onTick(self, timeToWait: float = 0.0) -> None:  # noqa: N802, N803
+        """Without what is not used here: dumps, compaction, polling, elections by those who were not asked."""
+        assert not timeToWait, "the event loop waits, not Raft"
+        work_seconds = self.now() - self._SyncObj__startTime
+        if work_seconds > self._SyncObj__numOneSecondDumps:
+            self._SyncObj__numOneSecondDumps += 1
+            self._journal.onOneSecondTimer()
+        self.take_turn()
+        self.send_for_readers()
+        for callback in self._SyncObj__onTickCallbacks:
+            callback()
+
+    def _SyncObj__sendAppendEntries(self) -> None:  # noqa: N802
+        """Every sending is a round (reading.py)."""
+        self.begin_round()
+        super()._SyncObj__sendAppendEntries()
+
+    def take_commands(self) -> None:
+        """What was proposed since the last tick."""
+        self._checkCommandsToApply()
+
+    def why_no_lead(self) -> Exception:
+        """What a reader hears where the lead is lost."""
+        return self._owner.no_lead()
 
     def forgive_silence(self) -> None:
         """Neither stand for election nor step back within the next GRACE_HEARTBEATS."""
@@ -204,7 +229,7 @@ class _Log(Handlers, SyncObj):
         self._SyncObj__raftElectionDeadline = max(self._SyncObj__raftElectionDeadline, deadline)
         responses = self._SyncObj__lastResponseTime
         for node, heard in responses.items():
-            responses[node] = max(heard, deadline - self.conf.leaderFallbackTimeout)
+            responses[node] = max(heard, deadline - self.conf.raftMaxTimeout)
 
     def append(self, entry: bytes, callback: Callable[[object, Exception | None], None]) -> None:
         """Put an entry in line for the next tick."""
@@ -234,10 +259,12 @@ class _Log(Handlers, SyncObj):
         self.destroy()
 
     def outgoing(self, message: dict[str, Any]) -> dict[str, Any]:
-        """What leaves: a leader's messages carry the group's time."""
-        if message.get("type") == "append_entries" and self.leads:
-            return {**message, "at_ms": self._owner.stamp()}
-        return message
+        """What leaves: a leader's messages carry the number of their round, and the group's time."""
+        if message.get("type") != "append_entries":
+            return message
+        if self.leads:
+            return {**message, "round": self._round, "at_ms": self._owner.stamp()}
+        return {**message, "round": self._round}
 
     def _SyncObj__onMessageReceived(self, node: Node, message: dict[str, Any]) -> None:  # noqa: N802
         """Learn the group's time from the leader; `handlers.py` does the rest, and knows no forwarded commands."""
@@ -278,7 +305,6 @@ class _Log(Handlers, SyncObj):
 
     def _SyncObj__applyLogEntries(self) -> bool:  # noqa: N802
         """Apply what is committed and durable, for APPLY_SECONDS at most; the index moves before anyone is told."""
-        self._count_itself()
         clock, journal = self._owner.clock, self._journal
         until = clock.monotonic() + APPLY_SECONDS
         # Not beyond what is durable: the event store must not have what the journal may lose.
@@ -297,29 +323,6 @@ class _Log(Handlers, SyncObj):
             if clock.monotonic() > until:
                 break
         return False
-
-    def _count_itself(self) -> None:
-        """Of what a leader has just committed, leave what is durable here: pysyncobj has counted itself for all.
-
-        The last entry left must be of the current term, as that of every commit (Raft, section 5.4.2).
-        """
-        commit, counted = self._SyncObj__raftCommitIndex, self._counted
-        if self.is_raft_leader and commit > counted:
-            journal = self._journal
-            commit = min(commit, journal.durable_index)
-            if (
-                commit <= counted
-                or journal[commit - journal.first_index][2] != self.raftCurrentTerm
-            ):
-                commit = counted
-            self._SyncObj__raftCommitIndex = commit
-            journal.setRaftCommitIndex(commit)
-        self._counted = commit
-
-    def _SyncObj__onBecomeLeader(self) -> None:  # noqa: N802
-        """What it had heard to be committed stays so."""
-        self._counted = self._SyncObj__raftCommitIndex
-        super()._SyncObj__onBecomeLeader()
 
     def _deliver(self, index: int, command: bytes) -> object:
         """Entries are ours; NO_OPs are Raft's; nothing else can be in a log of ours."""
@@ -403,7 +406,6 @@ def _conf_of(timing: Timing, *, bind: str) -> SyncObjConf:
         appendEntriesPeriod=timing.heartbeat_ms / 1000,
         raftMinTimeout=timing.election_min_ms / 1000,
         raftMaxTimeout=timing.election_max_ms / 1000,
-        leaderFallbackTimeout=max(timing.fallback_ms, timing.election_min_ms) / 1000,
         # One with an entry that is larger than a batch wedges its follower (docs/consensus.md).
         appendEntriesBatchSizeBytes=timing.entry_bytes_max + 2,
         appendEntriesUseBatch=True,

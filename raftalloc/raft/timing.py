@@ -16,13 +16,12 @@ if TYPE_CHECKING:
 class Timing:
     """Times of the group, its largest entry, and the size to which segments of the journal grow.
 
-    A leader without a quorum steps back after `fallback_ms`.
+    A leader that no quorum has answered for `election_max_ms` steps back.
     """
 
     heartbeat_ms: int = 50
     election_min_ms: int = 300
     election_max_ms: int = 600
-    fallback_ms: int = 800
     entry_bytes_max: int = 8 << 20
     segment_bytes: int = 64 << 20
 

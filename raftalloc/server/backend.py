@@ -91,6 +91,8 @@ class Backend:
 
     async def _here(self, rpc: Rpc, request: Message, call: Call) -> Message:
         try:
+            if rpc.route is Route.READ and call.metadata.get(READ) != "any":
+                await self._leadership.confirm()
             answer: Message = await rpc.handler(request, call)
         except NotLeader as error:
             # Below here replicas are known by their ids; outside, by their addresses.

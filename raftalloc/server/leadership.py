@@ -28,6 +28,13 @@ class Leadership:
         """Whether this replica leads and takes commands."""
         return self._ticker.has_lead
 
+    async def confirm(self) -> None:
+        """Before a read: this replica still leads, and has applied every write acknowledged before this call.
+
+        Raises NotLeader, NoLeader.
+        """
+        await self._consensus.read_index()
+
     @property
     def own_address(self) -> str:
         """Of this replica."""

@@ -240,6 +240,5 @@ class Opener:
             heartbeat_ms=raft.heartbeat_ms,
             election_min_ms=raft.election_min_ms,
             election_max_ms=raft.election_max_ms,
-            fallback_ms=raft.fallback_ms,
             entry_bytes_max=2 * max(limits.batch_bytes, limits.message_bytes),
         )

@@ -74,7 +74,7 @@ _NOT_LEADER: Final = {
     "Quotas/ListQuotas": Route.READ,
     "Events/Watch": Route.LOCAL,
     "Events/Read": Route.LOCAL,
-    "Events/History": Route.LOCAL,
+    "Events/History": Route.READ,
     "Admin/Status": Route.LOCAL,
     "Admin/Snapshot": Route.LOCAL,
 }

@@ -16,7 +16,7 @@ from raftalloc.errors import (
     OutcomeUnknown,
     ReplicaFailed,
 )
-from tests.raft.replicas import CLOCK, Group
+from tests.raft.replicas import CLOCK, TIMING, Group
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -135,9 +135,16 @@ def test_without_a_quorum_a_proposal_ends_as_unknown_and_the_leader_steps_back(
         await group.start()
         leader = await group.leader()
         group.network.isolate(leader.replica_id)
+        cut_at = CLOCK.monotonic()
+        reading = asyncio.create_task(leader.read_index())
         with pytest.raises(OutcomeUnknown):
             await leader.propose(b"never")
         assert not leader.is_leader
+        assert CLOCK.monotonic() - cut_at < 2 * TIMING.election_max_ms / 1000
+        with pytest.raises(NoLeader):
+            await reading
+        with pytest.raises(NoLeader):
+            await leader.read_index()
         with pytest.raises(NoLeader):
             await leader.propose(b"not even taken")
         others = [name for name in group.ids if name != leader.replica_id]
@@ -147,6 +154,44 @@ def test_without_a_quorum_a_proposal_ends_as_unknown_and_the_leader_steps_back(
         log = await group.agree()
         await group.stop()
         assert [entry for _, entry in log] == [b"kept"]
+
+    run(story())
+
+
+def test_a_read_sees_what_was_acknowledged_before_it_and_a_follower_names_the_leader(
+    tmp_path: Path, run: Run
+):
+    async def story() -> None:
+        group = Group(tmp_path, 3)
+        await group.start()
+        leader = await group.leader()
+        for number in range(20):
+            answer = await leader.propose(b"%d" % number)
+            assert isinstance(answer, tuple)
+            indices = await asyncio.gather(*(leader.read_index() for _ in range(10)))
+            assert all(answer[1] <= index <= leader.applied_index for index in indices)
+        await group.agree()
+        follower = next(
+            replica
+            for replica in group.replicas.values()
+            if replica.leader_id and not replica.is_leader
+        )
+        with pytest.raises(NotLeader):
+            await follower.read_index()
+        await group.stop()
+        with pytest.raises(NoLeader):
+            await leader.read_index()
+
+    run(story())
+
+
+def test_a_lone_replica_reads_at_once(tmp_path: Path, run: Run):
+    async def story() -> None:
+        group = Group(tmp_path, 1)
+        await group.start()
+        await group.replicas["a"].propose(b"x")
+        assert await group.replicas["a"].read_index() == group.replicas["a"].applied_index
+        await group.stop()
 
     run(story())
 

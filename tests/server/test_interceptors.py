@@ -173,6 +173,7 @@ def test_what_changes_something_goes_to_the_leader_and_reads_may_be_asked_for_el
         "Allocator/Explain",
         "Allocator/Get",
         "Allocator/List",
+        "Events/History",
         "Fleet/ListNodes",
         "Quotas/GetQuotaUsage",
         "Quotas/ListQuotas",

@@ -105,6 +105,9 @@ class FakeConsensus:
     async def start(self) -> None:
         """Nothing to start."""
 
+    async def read_index(self) -> int:
+        return self.applied_index
+
     async def stop(self) -> None:
         """Nothing to stop."""
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from tests.conftest import Run
 
 CLOCK = SystemClock()
-TIMING = Timing(heartbeat_ms=30, election_min_ms=300, election_max_ms=600, fallback_ms=600)
+TIMING = Timing(heartbeat_ms=30, election_min_ms=300, election_max_ms=600)
 
 
 class Member:

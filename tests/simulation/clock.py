@@ -56,6 +56,7 @@ class ReplicaClock:
         self._looks = 0
         self.is_paused = False
         self.is_dead = False
+        self.resumed_at = 0.0
         self.held: list[ReplicaTimer] = []
         self.tasks: set[asyncio.Task[Any]] = set()
         self.context = contextvars.copy_context()
@@ -103,6 +104,7 @@ class ReplicaClock:
     def resume(self) -> None:
         """As SIGCONT: what came meanwhile runs now, in its order."""
         self.is_paused = False
+        self.resumed_at = self._loop.now
         held, self.held = self.held, []
         for timer in held:
             self._loop.call_soon(timer.run, context=self.context)

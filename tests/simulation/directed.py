@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from raftalloc.errors import DataDirectoryError
-from raftalloc.raft.handlers import CANDIDATE, FOLLOWER, LEADER, Handlers
+from raftalloc.errors import DataDirectoryError, NoLeader
+from raftalloc.raft.handlers import Handlers
+from raftalloc.raft.quorum import CANDIDATE, FOLLOWER, LEADER
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,8 +44,8 @@ class _Base:
     def __init__(self, terms: list[int], others: tuple[Peer, ...], term: int) -> None:
         self.time = 100.0
         self.sent: deque[tuple[Peer, dict[str, Any]]] = deque()
-        self.conf = SimpleNamespace(raftMinTimeout=0.3)
-        self.selfNode = A
+        self.conf = SimpleNamespace(raftMinTimeout=0.3, raftMaxTimeout=0.6)
+        self.selfNode = self._SyncObj__selfNode = A
         self._SyncObj__otherNodes = set(others)
         self._SyncObj__raftLog = MemoryLog(
             (b"%d" % entry_term, index, entry_term) for index, entry_term in enumerate(terms, 1)
@@ -52,6 +53,7 @@ class _Base:
         self._SyncObj__raftState = FOLLOWER
         self._SyncObj__raftCurrentTerm = term
         self._SyncObj__raftCommitIndex = 1
+        self._SyncObj__raftLastApplied = 1
         self._SyncObj__raftElectionDeadline = self.time + 1
         self._SyncObj__transferInProgress = False
         self._SyncObj__votedForNodeId: object = None
@@ -91,6 +93,9 @@ class Bench(Handlers, _Base):
     def now(self) -> float:
         return self.time
 
+    def _SyncObj__sendAppendEntries(self) -> None:  # noqa: N802
+        self.begin_round()
+
     @property
     def terms(self) -> list[int]:
         return [term for _, _, term in self._SyncObj__raftLog]
@@ -119,7 +124,18 @@ class Bench(Handlers, _Base):
             },
         )
 
-    def answer(self, follower: Peer, term: int, next_index: int, *, success: bool) -> None:
+    def why_no_lead(self) -> Exception:
+        return NoLeader("nobody")
+
+    def answer(
+        self,
+        follower: Peer,
+        term: int,
+        next_index: int,
+        *,
+        success: bool,
+        number: int = 0,
+    ) -> None:
         self.handle(
             follower,
             {
@@ -128,6 +144,7 @@ class Bench(Handlers, _Base):
                 "next_node_idx": next_index,
                 "reset": not success,
                 "success": success,
+                "round": number,
             },
         )
 
@@ -271,6 +288,48 @@ def a_conflicting_term_is_stepped_over_at_once() -> None:
     assert follower.sent.pop()[1]["next_node_idx"] == 4
 
 
+def a_read_asks_a_majority() -> None:
+    """Raft dissertation 6.4: answers to what was sent before the read began prove nothing."""
+    leader = Bench([0, 1], others=(B, C, D, Peer("e")), term=1)
+    leader.lead()
+    leader.begin_round()
+    read: list[tuple[int, Exception | None]] = []
+    leader.read(lambda index, error: read.append((index, error)))
+    leader.answer(B, 1, 3, success=True, number=1)
+    leader.answer(C, 1, 3, success=True, number=1)
+    leader.send_for_readers()
+    assert read == [], "those are answers to the round before"
+    leader.answer(B, 1, 3, success=True, number=2)
+    assert read == [], "two of five"
+    leader.answer(D, 1, 3, success=False, number=2)
+    assert read == [(1, None)]
+
+
+def a_deposed_leader_reads_nothing() -> None:
+    """Its readers hear so at once."""
+    leader = Bench([0, 1], term=1)
+    leader.lead()
+    read: list[tuple[int, Exception | None]] = []
+    leader.read(lambda index, error: read.append((index, error)))
+    leader.send_for_readers()
+    leader.answer(B, 2, 1, success=False, number=1)
+    leader.serve_readers()
+    assert [type(error) for _, error in read] == [NoLeader]
+
+
+def a_leader_alone_steps_down() -> None:
+    """A1: within the longest election nobody answered it."""
+    leader = Bench([0, 1], term=1)
+    leader.lead()
+    leader.answer(B, 1, 3, success=True)
+    leader.time += 0.59
+    leader._step_down_alone()
+    assert leader._SyncObj__raftState == LEADER
+    leader.time += 0.02
+    leader._step_down_alone()
+    assert leader._SyncObj__raftState == FOLLOWER
+
+
 SCHEDULES: dict[str, Callable[[], None]] = {
     schedule.__name__: schedule
     for schedule in (
@@ -287,6 +346,9 @@ SCHEDULES: dict[str, Callable[[], None]] = {
         whoever_hears_a_leader_supports_nobody,
         nobody_stands_unasked,
         a_conflicting_term_is_stepped_over_at_once,
+        a_read_asks_a_majority,
+        a_deposed_leader_reads_nothing,
+        a_leader_alone_steps_down,
     )
 }
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from tests.simulation.network import SimNetwork
 
 CLUSTER = "simulation"
-TIMING = Timing(heartbeat_ms=50, election_min_ms=300, election_max_ms=600, fallback_ms=800)
+TIMING = Timing(heartbeat_ms=50, election_min_ms=300, election_max_ms=600)
 DIRECTORY = "/raft"
 STORE_SECONDS = 0.004
 FLOOD = "flood"
@@ -100,6 +100,9 @@ class Life:
         self.replica_id = replica_id
         self.clock = clock
         self.is_open = False
+        self.heard_at: dict[str, float] = {}
+        """When each follower's answer of this term came last, in the world's time."""
+        self.leads_since = 0.0
         self._on_applied = on_applied
         self._network = network
         self._store = store
@@ -164,6 +167,11 @@ class Life:
             *(self.raft.propose(encode_entry(entry)) for _ in range(entries)),
             return_exceptions=True,
         )
+
+    async def read(self) -> int:
+        """The index of the state that a read sees."""
+        await self.raft.read_index()
+        return self.engine.index
 
     def kill(self, *, power: bool = False) -> None:
         """As kill -9: what the kernel has been given stays. Without power, only what was synced."""

@@ -15,7 +15,9 @@ from pysyncobj import SyncObj
 from raftalloc.core import machine
 from raftalloc.raft import replica
 from raftalloc.raft.gate import Gate
-from raftalloc.raft.handlers import LEADER, Handlers
+from raftalloc.raft.handlers import Handlers
+from raftalloc.raft.quorum import LEADER, Quorum
+from raftalloc.raft.reading import Reading
 from raftalloc.service.clock import ClusterClock
 from tests.simulation import faults
 from tests.simulation.disk import SimulatedFile
@@ -75,7 +77,7 @@ def _no_cut(self: Any, previous: int, entries: Any) -> None:
 def _count_votes(self: Any, node: Any) -> int:
     """A vote that comes twice counts twice."""
     self._voters[1].add((node, self.now(), len(self._voters[1])))
-    return len({voter for voter in self._voters[1] if isinstance(voter, tuple)})
+    return 1 + len({voter for voter in self._voters[1] if isinstance(voter, tuple)})
 
 
 def _vote_in_memory(self: Any, term: int, voted_for: Any) -> None:
@@ -87,14 +89,6 @@ def _vote_in_memory(self: Any, term: int, voted_for: Any) -> None:
 
 def _stand_at_once(self: Any) -> None:
     """No pre-vote."""
-
-
-def _fallback_late(self: Any) -> None:
-    """A leader without a quorum leads on."""
-    now = self.now()
-    for node in self._SyncObj__lastResponseTime:
-        self._SyncObj__lastResponseTime[node] = now
-    _ASK(self)
 
 
 def _commit_early(self: Any) -> None:
@@ -184,7 +178,7 @@ MUTANTS = {
             "counts-itself",
             "S5",
             "a leader counts itself for what is not durable on it",
-            ((_LOG, "_count_itself", lambda self: None),),
+            ((Quorum, "_own_match", lambda self: self._last()[0]),),
             CUTS_OF_POWER,
         ),
         Mutant(
@@ -219,8 +213,15 @@ MUTANTS = {
             "false-leader",
             "A1",
             "a leader that reaches nobody leads on",
-            ((Handlers, "ask_before_standing", _fallback_late),),
+            ((Quorum, "_step_down_alone", lambda self: None),),
             (faults.ISOLATE, faults.RING),
+        ),
+        Mutant(
+            "read-without-quorum",
+            "Raft 8",
+            "a leader answers reads without asking whether it still leads",
+            ((Reading, "_confirmed_round", lambda self: self._round + 1),),
+            (faults.ISOLATE, faults.PAUSE, faults.RING, faults.DRIFT),
         ),
         Mutant(
             "no-pre-vote",
@@ -254,6 +255,7 @@ MUTANTS = {
                     lambda self, *got: SyncObj._SyncObj__onMessageReceived(self, *got),
                 ),
                 (Handlers, "ask_before_standing", _stand_at_once),
+                (_LOG, "_onTick", SyncObj._onTick),
             ),
             WIRE,
         ),

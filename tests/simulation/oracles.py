@@ -6,6 +6,8 @@ not-durable           what a replica says, or counts itself for, is not on its d
 log-matching          entries of equal index and term differ, or what stands before them does
 committed             a committed entry is another on another replica, or gone
 stale-leader          a replica goes on leading long after another was elected
+cut-off               a leader that no majority has answered goes on leading
+stale-read            a read misses a write acknowledged before it began, or what an earlier read saw
 completeness          a new leader lacks an entry that was committed before its term
 applied               replicas apply different bytes at one index
 digests               their chains or contents differ at one index
@@ -190,6 +192,8 @@ class LogOracle:
         self._fresh: dict[Origin, int] = {}
         self._at_ms = 0
         self.acknowledged: list[tuple[int, Origin, Outcome]] = []
+        self.known_index = 0
+        """Highest index that somebody outside was told of, by an answer or a read."""
 
     def applied(self, life: Life, index: int, data: bytes) -> None:
         """After a replica applied, or skipped, an entry."""
@@ -233,8 +237,16 @@ class LogOracle:
     def answered(self, origin: Origin, answer: Answer, outcome: Outcome) -> None:
         """A caller was told."""
         self.acknowledged.append((answer.index, origin, outcome))
+        self.known_index = max(self.known_index, answer.index)
         if self._outcomes.get((answer.index, origin)) != outcome:
             raise Violated("lost", f"{origin} was told what was not decided at {answer.index}")
+
+    def read(self, life: Life, known_index: int, index: int) -> None:
+        """A read that began when `known_index` was known saw the state at `index`."""
+        if index < known_index:
+            story = f"a read on {life.replica_id} sees {index}, {known_index} was known before"
+            raise Violated("stale-read", story)
+        self.known_index = max(self.known_index, index)
 
     def final(self, lives: list[Life]) -> None:
         """All replicas stand at one index: their digests, and every word that was given."""

@@ -30,6 +30,8 @@ BY_SCHEDULE = {
     "votes-counted": "votes_are_collected_by_voter",
     "votes-twice": "one_vote_a_term",
     "no-pre-vote": "nobody_stands_unasked",
+    "false-leader": "a_leader_alone_steps_down",
+    "read-without-quorum": "a_read_asks_a_majority",
 }
 
 pytestmark = pytest.mark.timeout(400)
@@ -58,6 +60,7 @@ def test_short_runs_under_every_fault_violate_nothing():
     assert report["seeds"] == 20
     assert report["simulated_seconds"] > 20 * 6
     assert report["counts"]["answered"] > 500, "or the faults let nobody through"
+    assert report["counts"]["read"] > 500
     assert sum(report["faults"].values()) > 50
 
 

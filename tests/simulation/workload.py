@@ -47,6 +47,12 @@ class Place(Protocol):
     def answered(self, origin: Origin, answer: Answer, outcome: Outcome) -> None:
         """A caller knows."""
 
+    def known_index(self) -> int:
+        """Highest index that anybody was told of."""
+
+    def has_read(self, life: Life, known_index: int, index: int) -> None:
+        """A read has seen the state at `index`."""
+
     def count(self, what: str) -> None:
         """For the report."""
 
@@ -181,6 +187,37 @@ class Caller:
         dice = self._dice
         cpu = dice.choice((500, 1_000, 2_000, 4_000))
         return (("cpu", cpu), ("memory", 1024)) if dice.happens(0.5) else (("cpu", cpu),)
+
+
+class Reader:
+    """Reads on whatever replica claims to lead."""
+
+    def __init__(self, place: Place, dice: Dice, think_seconds: float) -> None:
+        self._place, self._dice, self._think = place, dice, think_seconds
+
+    async def run(self) -> None:
+        """Until it is cancelled."""
+        while True:
+            await self._place.sleep(self._dice.expovariate(1 / self._think))
+            leaders = [
+                life for life in self._place.lives.values() if life.is_open and life.raft.is_leader
+            ]
+            if leaders:
+                await self._read(self._dice.choice(leaders))
+
+    async def _read(self, life: Life) -> None:
+        known_index = self._place.known_index()
+        await self._place.sleep(self._dice.uniform(0.0002, 0.002))
+        reading = life.clock.spawn(life.read(), "read")
+        await asyncio.wait([reading], timeout=ATTEMPT_SECONDS)
+        if not reading.done():
+            reading.cancel()
+            self._place.count("read-late")
+        elif reading.cancelled() or reading.exception() is not None or life.clock.is_paused:
+            self._place.count("read-refused")
+        else:
+            self._place.count("read")
+            self._place.has_read(life, known_index, reading.result())
 
 
 async def register_fleet(caller: Caller, nodes: int) -> None:

@@ -21,10 +21,10 @@ from tests.simulation.clock import CURRENT, ReplicaClock
 from tests.simulation.dice import Dice
 from tests.simulation.disk import SimulatedDisk
 from tests.simulation.loop import START_SECONDS, TimeStandsStill, new_loop
-from tests.simulation.member import Life, SimStore
+from tests.simulation.member import TIMING, Life, SimStore
 from tests.simulation.network import SimNetwork, Weather
 from tests.simulation.oracles import LogOracle, RaftOracle, Violated
-from tests.simulation.workload import Caller, register_fleet
+from tests.simulation.workload import Caller, Reader, register_fleet
 
 if TYPE_CHECKING:
     import contextvars
@@ -40,7 +40,10 @@ NODES = 6
 STORY_LINES = 40
 LOOK_SECONDS = 0.1
 STALE_SECONDS = 2.0
-"""Above the time in which a leader without a quorum must notice, with a slow clock."""
+"""Late answers may keep a leader in its belief for so long after another was elected."""
+CUT_OFF_SECONDS = TIMING.election_max_ms / 1000 / 0.95 + 2 * LOOK_SECONDS
+"""The time in which a leader that nobody answers must notice, with a slow clock."""
+READ_SECONDS = (0.03, 0.1)
 
 
 @dataclass(slots=True)
@@ -124,6 +127,9 @@ class World:
         tasks = [self.loop.create_task(caller.run(), name="caller") for caller in callers]
         tasks.append(self.loop.create_task(register_fleet(callers[0], NODES), name="fleet"))
         tasks.append(self.loop.create_task(self._watch_leaders(), name="watch"))
+        for number, think_seconds in enumerate(READ_SECONDS):
+            reader = Reader(self, Dice(self.seed, f"reader/{number}"), think_seconds)
+            tasks.append(self.loop.create_task(reader.run(), name="reader"))
         nemesis = self.loop.create_task(self._nemesis.run(), name="nemesis")
         try:
             await self._for(self._fault_seconds)
@@ -198,6 +204,17 @@ class World:
                         f"{life.replica_id} leads in term {life.raft.term}, long after {highest}"
                     )
                     self.violate("stale-leader", story)
+            for life in self.lives.values():
+                if self._is_cut_off(life):
+                    self.violate("cut-off", f"{life.replica_id} leads on, and nobody answers it")
+
+    def _is_cut_off(self, life: Life) -> bool:
+        """Whether it leads though no majority has answered it for long."""
+        if life.raft.role != "leader" or life.clock.is_paused:
+            return False
+        heard = sorted([*life.heard_at.values(), *([0.0] * len(self.ids))], reverse=True)
+        last = max(heard[len(self.ids) // 2 - 1], life.clock.resumed_at, life.leads_since)
+        return self.loop.now - last > CUT_OFF_SECONDS
 
     def _goes_on(self, started: float) -> bool:
         return self._violation is None and self.loop.now < started + HEALED_SECONDS
@@ -263,7 +280,7 @@ class World:
             on_fatal=self._died,
         )
         life.engine.subscribe(lambda decided: self._decided(life, decided))
-        life.raft.on_turn = lambda: self._guard(self.raft.look, life)
+        life.raft.on_turn = lambda: self._turned(life)
         self.raft.restarted(replica_id)
         self.lives[replica_id] = life
         clock.spawn(self._open(life), f"open-{replica_id}")
@@ -327,6 +344,12 @@ class World:
         self.faults[name] += 1
         self.note(f"{name} {story}")
 
+    def known_index(self) -> int:
+        return self.log.known_index
+
+    def has_read(self, life: Life, known_index: int, index: int) -> None:
+        self._guard(self.log.read, life, known_index, index)
+
     def count(self, what: str) -> None:
         self.counts[what] += 1
 
@@ -345,8 +368,16 @@ class World:
         self.trace = crc32(told.encode(), self.trace)
         life = self.lives.get(receiver)
         if life is not None:
+            if message["type"] == "next_node_idx" and message["term"] == life.raft.term:
+                life.heard_at[sender] = self.loop.now
             self._guard(self.raft.look, life)
         self._nemesis.aimed(sender, receiver, message)
+
+    def _turned(self, life: Life) -> None:
+        if life.raft.role != "leader":
+            life.heard_at.clear()
+            life.leads_since = self.loop.now
+        self._guard(self.raft.look, life)
 
     def _decided(self, life: Life, decided: Decided) -> None:
         self.counts["applied"] += 1
