@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
-import shutil
-import struct
 import subprocess
 import sys
 import time
@@ -16,14 +13,13 @@ import pytest
 
 from raftalloc.raft.disk import SystemLogDisk
 from raftalloc.raft.journal import Journal
+from tests.chaos.power import NoPowerDisk, PowerDisk, run, why_not
 from tests.raft.logs import OURS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-EXT4_IOC_SHUTDOWN = 0x8004587D
-NO_LOG_FLUSH = 2
 WRITER = """
 import asyncio, os, sys
 from raftalloc.raft.disk import SystemLogDisk
@@ -48,42 +44,14 @@ asyncio.run(main())
 """
 
 
-class PowerDisk:
-    """A file system of its own, that can lose its power."""
-
-    def __init__(self, directory: Path) -> None:
-        self.image, self.mount = directory / "image", directory / "mount"
-        self.mount.mkdir()
-        _run("truncate", "-s", "64M", str(self.image))
-        _run("mkfs.ext4", "-q", "-F", str(self.image))
-        self.restore()
-
-    def restore(self) -> None:
-        _run("mount", "-o", "loop", str(self.image), str(self.mount))
-
-    def cut(self) -> None:
-        descriptor = os.open(self.mount, os.O_RDONLY)
-        try:
-            fcntl.ioctl(descriptor, EXT4_IOC_SHUTDOWN, struct.pack("I", NO_LOG_FLUSH))
-        finally:
-            os.close(descriptor)
-
-    def unmount(self) -> None:
-        _run("umount", str(self.mount))
-
-
-def _run(*command: str) -> None:
-    subprocess.run(command, check=True, capture_output=True, timeout=30)
-
-
 @pytest.fixture
 def power_disk(tmp_path: Path) -> Iterator[PowerDisk]:
-    if os.geteuid() != 0 or shutil.which("mkfs.ext4") is None:
-        pytest.skip("a real power cut needs root, mkfs.ext4 and loop devices")
+    if why_not():
+        pytest.skip(why_not())
     try:
-        disk = PowerDisk(tmp_path)
-    except subprocess.CalledProcessError as error:
-        pytest.skip(f"no loop device can be mounted here: {error.stderr.decode().strip()}")
+        disk = PowerDisk(tmp_path / "image", tmp_path / "mount")
+    except NoPowerDisk as error:
+        pytest.skip(str(error))
     yield disk
     with contextlib.suppress(subprocess.CalledProcessError):  # the test may have left it unmounted
         disk.unmount()
@@ -93,7 +61,7 @@ def power_disk(tmp_path: Path) -> Iterator[PowerDisk]:
 def test_after_a_real_power_cut_everything_that_was_called_durable_is_there(power_disk: PowerDisk):
     directory = power_disk.mount / "raft"
     directory.mkdir()
-    _run("sync")
+    run("sync")
     before = 0
     for seconds in (0.3, 0.7, 0.5):
         with subprocess.Popen(
