@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 FOLLOWER: Final = 0
 CANDIDATE: Final = 1
 LEADER: Final = 2
+STALL_ELECTIONS: Final = 4
+"""A leader whose disk has taken nothing for so many of the longest elections makes room for another."""
 
 
 class Quorum:
@@ -44,6 +46,7 @@ class Quorum:
     def __init__(self, *arguments: Any, **options: Any) -> None:
         """Takes what SyncObj takes."""
         self._voters: tuple[int, set[Any]] = (0, set())
+        self._moved: tuple[int, float] = (-1, 0.0)
         super().__init__(*arguments, **options)
 
     def now(self) -> float:
@@ -86,6 +89,7 @@ class Quorum:
         if self._SyncObj__raftState == LEADER:
             self._commit()
             self._step_down_alone()
+            self._step_down_stuck()
         self._SyncObj__applyLogEntries()
         if self._SyncObj__raftState == LEADER and self.now() > self._SyncObj__newAppendEntriesTime:
             self._SyncObj__sendAppendEntries()
@@ -141,6 +145,23 @@ class Quorum:
     def _step_down_alone(self) -> None:
         """A leader that no majority has answered for the longest election: another may have been elected by now."""
         if not self._has_heard_majority(self.conf.raftMaxTimeout):
+            self._SyncObj__setState(FOLLOWER)
+            self._SyncObj__raftLeader = None
+            self._put_off_election()
+
+    def _step_down_stuck(self) -> None:
+        """A leader whose disk hangs: its heartbeats keep the others quiet, and nothing is answered.
+
+        It cannot be elected again before its disk moves, since the wish to be voted for waits for that.
+        """
+        journal, now = self._SyncObj__raftLog, self.now()
+        if journal.durable_mark != self._moved[0] or journal.durable_mark == journal.mark:
+            self._moved = (journal.durable_mark, now)
+        elif (
+            self._SyncObj__raftState == LEADER
+            and now - self._moved[1] > STALL_ELECTIONS * self.conf.raftMaxTimeout
+            and not self._is_majority(self._with_itself(()))
+        ):
             self._SyncObj__setState(FOLLOWER)
             self._SyncObj__raftLeader = None
             self._put_off_election()

@@ -112,6 +112,52 @@ def test_a_leader_sends_while_it_syncs_but_counts_itself_only_then(tmp_path: Pat
     run(story())
 
 
+def test_a_leader_whose_disk_hangs_makes_room_for_another_and_follows_when_it_moves_again(
+    tmp_path: Path, run: Run
+):
+    async def story() -> None:
+        group = Frail(tmp_path, 3)
+        await group.start()
+        stuck = await group.leader()
+        await stuck.propose(b"before")
+        await group.agree()
+        group.hang(stuck.replica_id)
+        asked = asyncio.create_task(stuck.propose(b"x"))
+        others = group.others(stuck)
+        leader = await group.leader(others)
+        with pytest.raises((OutcomeUnknown, Unavailable)):
+            await asked
+        await leader.propose(b"after")
+        group.go_on(stuck.replica_id)
+        applied = [entry for _, entry in await group.agree()]
+        assert applied[0] == b"before"
+        assert applied[-1] == b"after"
+        assert applied.count(b"x") <= 1
+        assert not stuck.is_leader
+        await group.stop()
+
+    run(story())
+
+
+def test_a_disk_that_hangs_for_a_moment_costs_no_lead(tmp_path: Path, run: Run):
+    async def story() -> None:
+        group = Frail(tmp_path, 3)
+        await group.start()
+        leader = await group.leader()
+        term = leader.term
+        for _ in range(3):
+            group.hang(leader.replica_id)
+            asked = asyncio.create_task(leader.propose(b"x"))
+            await CLOCK.sleep(1.0)
+            group.go_on(leader.replica_id)
+            await asked
+        assert leader.is_leader
+        assert leader.term == term
+        await group.stop()
+
+    run(story())
+
+
 def test_a_follower_acknowledges_only_what_is_on_its_disk(tmp_path: Path, run: Run):
     async def story() -> None:
         group = Frail(tmp_path, 3)
