@@ -168,6 +168,9 @@ class Child(Protocol):
     async def stop(self) -> None:
         """Close its input, wait, and kill it if it will not end."""
 
+    async def kill(self) -> None:
+        """End it now, whatever it is doing; `receive` then raises EOFError."""
+
     @property
     def pid(self) -> int:
         """Its process id."""

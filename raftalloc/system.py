@@ -249,6 +249,13 @@ class SystemChild:
         # What it still said is read, so that its pipe closes too.
         await self._output.read()
 
+    async def kill(self) -> None:
+        """End it now, whatever it is doing."""
+        with contextlib.suppress(ProcessLookupError):
+            self._process.kill()
+        self._input.close()
+        await self._process.wait()
+
     @property
     def pid(self) -> int:
         """Its process id."""

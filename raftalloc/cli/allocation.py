@@ -65,6 +65,11 @@ def list_allocations(
         request_id=request_id,
         state=state.message,
     )
+    show_list(connection, request, limit)
+
+
+def show_list(connection: Connection, request: allocator_pb2.ListRequest, limit: int) -> None:
+    """Print what a request lists, at most `limit` rows (0: all)."""
 
     async def ask(client: Client) -> allocator_pb2.ListResponse:
         answer = allocator_pb2.ListResponse()

@@ -101,9 +101,11 @@ def _milliseconds(text: str, field: str) -> Decimal:
 
 
 def moment(text: str, *, field: str, now_ms: int) -> int:
-    """`2026-12-01T09:00:00Z`, or `+10m` from now -> ms since the epoch. A time without a zone is UTC."""
+    """`2026-12-01T09:00:00Z`, `+10m` from now or `-10m` before -> ms since the epoch. Without a zone it is UTC."""
     if text.startswith("+"):
         return now_ms + duration(text[1:], field=field)
+    if text.startswith("-"):
+        return max(0, now_ms - duration(text[1:], field=field))
     try:
         parsed = datetime.fromisoformat(text)
     except ValueError:

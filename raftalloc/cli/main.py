@@ -10,6 +10,7 @@ import typer
 from raftalloc.cli import (
     admin,
     allocation,
+    at,
     events,
     explain,
     log,
@@ -58,6 +59,7 @@ for name, noun in (
     ("node", node.app),
     ("quota", quota.app),
     ("reservation", reservation.app),
+    ("at", at.app),
     ("events", events.app),
     ("admin", admin.app),
     ("log", log.app),

@@ -33,9 +33,13 @@ def list_nodes(
     limit: Annotated[int, typer.Option(min=0, help="At most so many; 0 is all.")] = LIST_ROWS,
 ) -> None:
     """List nodes and providers in order of registration, with what is used of what they have."""
+    show_list(connection, fleet_pb2.ListNodesRequest(providers_only=providers), limit)
+
+
+def show_list(connection: Connection, request: fleet_pb2.ListNodesRequest, limit: int) -> None:
+    """Print what a request lists, at most `limit` rows (0: all)."""
 
     async def ask(client: Client) -> fleet_pb2.ListNodesResponse:
-        request = fleet_pb2.ListNodesRequest(providers_only=providers)
         answer = fleet_pb2.ListNodesResponse()
         async for node in client.fleet.list_all_nodes(request):
             if limit and len(answer.nodes) == limit:

@@ -30,7 +30,11 @@ def list_quotas(
     ] = False,
 ) -> None:
     """List quotas, with what is used of them."""
-    request = quotas_pb2.ListQuotasRequest(with_implicit=everything)
+    show_list(connection, quotas_pb2.ListQuotasRequest(with_implicit=everything))
+
+
+def show_list(connection: Connection, request: quotas_pb2.ListQuotasRequest) -> None:
+    """Print what a request lists."""
     answer = connection.ask(lambda client: client.quotas.list_quotas(request))
     connection.show(answer, lambda: output.console().print(quota_table(answer.quotas)))
 

@@ -29,7 +29,11 @@ def list_reservations(
     workflow: Annotated[str, typer.Option(help="Of this workflow.")] = "",
 ) -> None:
     """List booked and open reservations."""
-    request = reservations_pb2.ListReservationsRequest(workflow_id=workflow)
+    show_list(connection, reservations_pb2.ListReservationsRequest(workflow_id=workflow))
+
+
+def show_list(connection: Connection, request: reservations_pb2.ListReservationsRequest) -> None:
+    """Print what a request lists."""
     answer = connection.ask(lambda client: client.reservations.list(request))
     connection.show(answer, lambda: output.console().print(_table(answer.reservations)))
 

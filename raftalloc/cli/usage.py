@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from raftalloc.api.v1 import usage_pb2
 from raftalloc.cli import output
 from raftalloc.cli.connection import Connection, connected
 from raftalloc.core.quantities import text_of, unit_of
@@ -11,13 +12,16 @@ from raftalloc.core.quantities import text_of, unit_of
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from raftalloc.api.v1 import usage_pb2
-
 
 @connected
 def usage(connection: Connection) -> None:
     """Show what the fleet has of each kind, and what of it is used."""
-    answer = connection.ask(lambda client: client.usage.utilization())
+    show_usage(connection, usage_pb2.UtilizationRequest())
+
+
+def show_usage(connection: Connection, request: usage_pb2.UtilizationRequest) -> None:
+    """Print the fleet's figures."""
+    answer = connection.ask(lambda client: client.usage.utilization(request))
 
     def draw() -> None:
         output.console().print(usage_table(answer))

@@ -7,7 +7,9 @@ lets any replica answer from what it has applied, which may be a little behind.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
+
+from google.protobuf.message import Message
 
 from raftalloc.api.v1 import (
     admin_pb2,
@@ -26,7 +28,10 @@ if TYPE_CHECKING:
 
     from raftalloc.client.calls import Caller
 
+Answer = TypeVar("Answer", bound=Message)
 PAGE_SIZE = 1000
+PAST_TIMEOUT_S = 60.0
+"""For a call about a moment of the past that gives no time: a replica may have to fold many entries first."""
 
 
 class _Service:
@@ -41,6 +46,24 @@ class _Service:
     def _method(self, name: str) -> str:
         """`/raftalloc.api.v1.Allocator/Allocate`."""
         return f"/raftalloc.api.v1.{self.path}/{name}"
+
+    async def _read(
+        self,
+        name: str,
+        request: Message,
+        response_type: type[Answer],
+        *,
+        timeout: float | None = None,
+        stale: bool = False,
+    ) -> Answer:
+        """A read of now; or, where the request names a moment of the past, of then, which any replica answers."""
+        method = self._method(name)
+        if not (request.at_index or request.at_time_ms):  # type: ignore[attr-defined]  # what comes here may be dated
+            return await self._caller.read(
+                method, request, response_type, timeout=timeout, stale=stale
+            )
+        seconds = PAST_TIMEOUT_S if timeout is None else timeout
+        return await self._caller.aimed("", method, request, response_type, timeout=seconds)
 
 
 class AllocatorService(_Service):
@@ -125,8 +148,8 @@ class AllocatorService(_Service):
         stale: bool = False,
     ) -> allocator_pb2.ListResponse:
         """A page of live allocations and waiting requests, in order of id."""
-        return await self._caller.read(
-            self._method("List"),
+        return await self._read(
+            "List",
             request or allocator_pb2.ListRequest(),
             allocator_pb2.ListResponse,
             timeout=timeout,
@@ -137,9 +160,7 @@ class AllocatorService(_Service):
         self, request: allocator_pb2.ExplainRequest, *, timeout: float | None = None
     ) -> allocator_pb2.ExplainResponse:
         """Why a request waits, or what would become of one. Changes nothing."""
-        return await self._caller.read(
-            self._method("Explain"), request, allocator_pb2.ExplainResponse, timeout=timeout
-        )
+        return await self._read("Explain", request, allocator_pb2.ExplainResponse, timeout=timeout)
 
     def allocate_stream(
         self, requests: AsyncIterable[allocator_pb2.AllocateRequest]
@@ -161,6 +182,9 @@ class AllocatorService(_Service):
             if not answer.next_page_after:
                 return
             page.page_after = answer.next_page_after
+            if page.at_time_ms:  # the other pages are of the same moment
+                page.at_index = answer.index
+                page.ClearField("at_time_ms")
 
 
 class UsageService(_Service):
@@ -176,8 +200,8 @@ class UsageService(_Service):
         stale: bool = False,
     ) -> usage_pb2.UtilizationResponse:
         """The whole fleet, per kind."""
-        return await self._caller.read(
-            self._method("Utilization"),
+        return await self._read(
+            "Utilization",
             request or usage_pb2.UtilizationRequest(),
             usage_pb2.UtilizationResponse,
             timeout=timeout,
@@ -222,8 +246,8 @@ class ReservationsService(_Service):
         stale: bool = False,
     ) -> reservations_pb2.ListReservationsResponse:
         """Booked and open reservations, in order of id."""
-        return await self._caller.read(
-            self._method("List"),
+        return await self._read(
+            "List",
             request or reservations_pb2.ListReservationsRequest(),
             reservations_pb2.ListReservationsResponse,
             timeout=timeout,
@@ -303,8 +327,8 @@ class FleetService(_Service):
         stale: bool = False,
     ) -> fleet_pb2.ListNodesResponse:
         """A page of nodes and providers, in order of registration."""
-        return await self._caller.read(
-            self._method("ListNodes"),
+        return await self._read(
+            "ListNodes",
             request or fleet_pb2.ListNodesRequest(),
             fleet_pb2.ListNodesResponse,
             timeout=timeout,
@@ -326,6 +350,9 @@ class FleetService(_Service):
             if not answer.next_page_after:
                 return
             page.page_after = answer.next_page_after
+            if page.at_time_ms:  # the other pages are of the same moment
+                page.at_index = answer.index
+                page.ClearField("at_time_ms")
 
 
 class QuotasService(_Service):
@@ -349,8 +376,8 @@ class QuotasService(_Service):
         stale: bool = False,
     ) -> quotas_pb2.GetQuotaUsageResponse:
         """What is used and allowed. Raises Rejected (UNKNOWN_QUOTA)."""
-        return await self._caller.read(
-            self._method("GetQuotaUsage"),
+        return await self._read(
+            "GetQuotaUsage",
             request,
             quotas_pb2.GetQuotaUsageResponse,
             timeout=timeout,
@@ -365,8 +392,8 @@ class QuotasService(_Service):
         stale: bool = False,
     ) -> quotas_pb2.ListQuotasResponse:
         """Every quota node."""
-        return await self._caller.read(
-            self._method("ListQuotas"),
+        return await self._read(
+            "ListQuotas",
             request or quotas_pb2.ListQuotasRequest(),
             quotas_pb2.ListQuotasResponse,
             timeout=timeout,

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from raftalloc.server.forward import Forwarder
     from raftalloc.server.interceptors import Gate
     from raftalloc.server.leadership import Leadership
+    from raftalloc.server.past import PastReads
 
 STREAM_CALLS_MAX: Final = 1_024
 _ALLOCATE: Final = "/raftalloc.api.v1.Allocator/Allocate"
@@ -36,12 +37,14 @@ class Backend:
         gate: Gate,
         leadership: Leadership,
         forwarder: Forwarder,
+        past: PastReads,
     ) -> None:
         """`rpcs`: by path."""
         self.rpcs = rpcs
         self._gate = gate
         self._leadership = leadership
         self._forwarder = forwarder
+        self._past = past
         self._closing = False
 
     def close(self) -> None:
@@ -76,7 +79,9 @@ class Backend:
 
     async def _routed(self, rpc: Rpc, data: bytes, call: Call) -> bytes:
         """Here where that is right, else one hop on."""
-        if not self._is_ours(rpc, call):
+        request = parse(rpc, data) if rpc.is_dated else None
+        is_past = request is not None and self._past.asks(rpc, request)
+        if not is_past and not self._is_ours(rpc, call):
             leader = self._leadership.leader_address
             if not leader:
                 raise NoLeader("no replica leads at the moment; try again")
@@ -86,11 +91,15 @@ class Backend:
                 raise NotLeader(leader)
             self._gate.forwarded(rpc)
             return await self._forwarder.unary(leader, rpc, data, call)
-        answer = await self._here(rpc, parse(rpc, data), call)
+        if request is None:
+            request = parse(rpc, data)
+        answer = await self._here(rpc, request, call)
         return answer.SerializeToString()
 
     async def _here(self, rpc: Rpc, request: Message, call: Call) -> Message:
         try:
+            if self._past.asks(rpc, request):
+                return await self._past.answer(rpc, request, call)
             if rpc.route is Route.READ and call.metadata.get(READ) != "any":
                 await self._leadership.confirm()
             answer: Message = await rpc.handler(request, call)

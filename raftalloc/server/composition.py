@@ -16,6 +16,7 @@ from raftalloc.server.backend import Backend
 from raftalloc.server.forward import Forwarder
 from raftalloc.server.interceptors import Gate
 from raftalloc.server.parts import Opener
+from raftalloc.server.past import PastReads
 from raftalloc.server.rpc import table
 from raftalloc.server.servicers.admin import AdminServicer
 from raftalloc.server.servicers.allocator import AllocatorServicer
@@ -194,7 +195,13 @@ def _backend(
     forwarder = Forwarder()
     opening.push_async_callback(forwarder.close)
     rpcs = table(_servicers(config, ports, parts))
-    return Backend(rpcs=rpcs, gate=gate, leadership=parts.leadership, forwarder=forwarder)
+    return Backend(
+        rpcs=rpcs,
+        gate=gate,
+        leadership=parts.leadership,
+        forwarder=forwarder,
+        past=PastReads(parts.past),
+    )
 
 
 def _servicers(config: Config, ports: Ports, parts: Parts) -> Mapping[str, object]:

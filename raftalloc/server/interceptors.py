@@ -14,6 +14,7 @@ from raftalloc.errors import InvalidRequest, Overloaded, RaftallocError
 from raftalloc.server.checks import name
 from raftalloc.server.rpc import REQUEST_ID
 from raftalloc.server.status import PassedOn, code_of
+from raftalloc.service.past import SECONDS_MAX as PAST_SECONDS_MAX
 from raftalloc.telemetry.logs import bind_request, get_logger
 
 if TYPE_CHECKING:
@@ -48,8 +49,11 @@ class Gate:
     async def unary(self, rpc: Rpc, call: Call, work: Callable[[], Awaitable[Answer]]) -> Answer:
         """Do `work`, for as long as the call may take."""
         started = self._admit(call)
-        if call.seconds is None or call.seconds > self._call_seconds_max:
-            call.seconds = self._call_seconds_max
+        longest = self._call_seconds_max
+        if rpc.is_dated:  # a past state may have to be made first
+            longest = max(longest, PAST_SECONDS_MAX)
+        if call.seconds is None or call.seconds > longest:
+            call.seconds = longest
         code = "CANCELLED"
         try:
             async with asyncio.timeout(call.seconds):

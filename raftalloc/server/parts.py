@@ -9,6 +9,7 @@ also where a later part fails to open.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from raftalloc.raft.disk import SystemLogDisk
@@ -17,6 +18,7 @@ from raftalloc.server.leadership import Leadership
 from raftalloc.server.measured import MeasuredLogDisk, MeasuredReplica, MeasuredStore
 from raftalloc.service.clock import ClusterClock
 from raftalloc.service.engine import Engine
+from raftalloc.service.past import PastStates
 from raftalloc.service.query import Queries
 from raftalloc.service.retention import Retention
 from raftalloc.service.submit import Submitter
@@ -77,6 +79,7 @@ class Parts:
     watches: Watches
     leadership: Leadership
     clock: ClusterClock
+    past: PastStates
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +127,7 @@ class Opener:
                 ticker=ticker,
             ),
             clock=cluster_clock,
+            past=self._past(directory, engine, store, cluster_clock),
         )
 
     async def _store(self, directory: DataDirectory) -> PrunableStore:
@@ -226,6 +230,29 @@ class Opener:
         )
         self.opening.callback(watches.close)
         return watches
+
+    def _past(
+        self,
+        directory: DataDirectory,
+        engine: Engine,
+        store: EventStore,
+        cluster_clock: ClusterClock,
+    ) -> PastStates:
+        policy = self.config.placement.policy
+        past = PastStates(
+            engine=engine,
+            store=store,
+            spawn=self.ports.spawn,
+            clock=self.ports.clock,
+            cluster_clock=cluster_clock,
+            program=(
+                "raftalloc.server.reader",
+                str(Path(directory.events_path).absolute()),
+                policy,
+            ),
+        )
+        self.opening.push_async_callback(past.close)
+        return past
 
     def _peers(self) -> dict[str, tuple[str, int]]:
         """Raft addresses by replica id; embedded there is one, without an address."""

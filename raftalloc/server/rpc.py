@@ -93,7 +93,10 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Rpc:
-    """One method of the API. handler: async (request, Call) -> answer; an async iterator where the server streams."""
+    """One method of the API. handler: async (request, Call) -> answer; an async iterator where the server streams.
+
+    is_dated: its request may name a moment of the past, which any replica answers (server/past.py).
+    """
 
     path: str
     name: str
@@ -102,6 +105,7 @@ class Rpc:
     route: Route
     client_streams: bool
     server_streams: bool
+    is_dated: bool
     handler: Callable[[Any, Call], Any]
 
 
@@ -115,6 +119,17 @@ def table(servicers: Mapping[str, object]) -> dict[str, Rpc]:
     return found
 
 
+def dated_table(servicers: Mapping[str, object]) -> dict[str, Rpc]:
+    """By path, the methods of these services that may name a moment of the past."""
+    found = {}
+    for service in SERVICES.values():
+        for method in service.methods if service.name in servicers else ():
+            rpc = _rpc(service, method, servicers[service.name])
+            if rpc.is_dated:
+                found[rpc.path] = rpc
+    return found
+
+
 def _rpc(service: ServiceDescriptor, method: MethodDescriptor, servicer: object) -> Rpc:
     name = f"{service.name}/{method.name}"
     return Rpc(
@@ -125,5 +140,6 @@ def _rpc(service: ServiceDescriptor, method: MethodDescriptor, servicer: object)
         route=_NOT_LEADER.get(name, Route.LEADER),
         client_streams=method.client_streaming,
         server_streams=method.server_streaming,
+        is_dated="at_index" in method.input_type.fields_by_name,
         handler=getattr(servicer, method.name),
     )

@@ -112,7 +112,7 @@ def status_of(error: Exception) -> Status:
     known = isinstance(error, (RaftallocError, TimeoutError))
     kind = "OutcomeUnknown" if isinstance(error, TimeoutError) else type(error).__name__
     trailing: list[tuple[str, str | bytes]] = [(ERROR, kind if known else "ReplicaFailed")]
-    detail = _detail(error)
+    detail = detail_of(error)
     if detail is not None:
         trailing.append((REJECTION, detail.SerializeToString()))
     text = _text(error) if known else "internal error; the log of the replica has more"
@@ -156,7 +156,7 @@ def rejection_message(rejection: Rejection) -> types_pb2.Rejection:
     )
 
 
-def _detail(error: Exception) -> types_pb2.Rejection | None:
+def detail_of(error: Exception) -> types_pb2.Rejection | None:
     """What is said in numbers and fields, where there are any."""
     if isinstance(error, Rejected):
         return types_pb2.Rejection(

@@ -73,7 +73,7 @@ async def recover(store: EventStore, cluster_id: str) -> Recovered:
         )
     while page := await store.read(state.index + 1, PAGE_BLOCKS):
         for index, data in page:
-            chain = _fold(state, chain, index, data)
+            chain = fold_block(state, chain, index, data)
     latest = await store.read(max(1, state.index + 1 - CHECKED_INDICES), CHECKED_INDICES)
     entries = tuple((index, codec.decode_block(data).entry) for index, data in latest)
     return Recovered(state, chain, snapshot_index, entries)
@@ -100,8 +100,8 @@ async def _load_snapshot(store: EventStore, cluster_id: str) -> tuple[State, byt
     return state, bytes.fromhex(manifest.chain)
 
 
-def _fold(state: State, chain: bytes, index: int, data: bytes) -> bytes:
-    """Bring the state forward by one block; answers the chain."""
+def fold_block(state: State, chain: bytes, index: int, data: bytes) -> bytes:
+    """Bring the state forward by one block; answers the chain. Raises DataDirectoryError where it does not continue."""
     try:
         block = codec.decode_block(data)
         happened = codec.decode_events(block.events)

@@ -61,6 +61,14 @@ class Snapshots:
             )
         return None
 
+    def load_at(self, index: int) -> tuple[int, bytes, bytes] | None:
+        """The newest whole one at or below an index: index, state, manifest."""
+        for each in self._indices():
+            found = self._load(each) if each <= index else None
+            if found is not None:
+                return (each, *found)
+        return None
+
     def indices(self) -> list[int]:
         """Of the whole ones, newest first."""
         return [index for index in self._indices() if self._manifest(index) is not None]

@@ -513,6 +513,8 @@ class ListRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_AFTER_FIELD_NUMBER: _builtins.int
+    AT_INDEX_FIELD_NUMBER: _builtins.int
+    AT_TIME_MS_FIELD_NUMBER: _builtins.int
     agent_id: _builtins.str
     """each filter that is set must match"""
     agent_type: _builtins.str
@@ -525,6 +527,10 @@ class ListRequest(_message.Message):
     """at most 1000; 0 is 100"""
     page_after: _builtins.int
     """the last id of the page before"""
+    at_index: _builtins.int
+    """the state as it was at this index, from this very replica; see Reading the past in docs/api.md"""
+    at_time_ms: _builtins.int
+    """or at the last index that is not later"""
     def __init__(
         self,
         *,
@@ -536,10 +542,12 @@ class ListRequest(_message.Message):
         request_id: _builtins.int = ...,
         page_size: _builtins.int = ...,
         page_after: _builtins.int = ...,
+        at_index: _builtins.int = ...,
+        at_time_ms: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "agent_type", b"agent_type", "node_id", b"node_id", "page_after", b"page_after", "page_size", b"page_size", "request_id", b"request_id", "state", b"state", "workflow_id", b"workflow_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "agent_type", b"agent_type", "at_index", b"at_index", "at_time_ms", b"at_time_ms", "node_id", b"node_id", "page_after", b"page_after", "page_size", b"page_size", "request_id", b"request_id", "state", b"state", "workflow_id", b"workflow_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -578,8 +586,14 @@ class ExplainRequest(_message.Message):
 
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     REQUEST_FIELD_NUMBER: _builtins.int
+    AT_INDEX_FIELD_NUMBER: _builtins.int
+    AT_TIME_MS_FIELD_NUMBER: _builtins.int
     request_id: _builtins.int
     """a waiting request, or"""
+    at_index: _builtins.int
+    """the state as it was at this index, from this very replica; see Reading the past in docs/api.md"""
+    at_time_ms: _builtins.int
+    """or at the last index that is not later"""
     @_builtins.property
     def request(self) -> Global___AllocateRequest:
         """one that is not made"""
@@ -589,10 +603,12 @@ class ExplainRequest(_message.Message):
         *,
         request_id: _builtins.int = ...,
         request: Global___AllocateRequest | None = ...,
+        at_index: _builtins.int = ...,
+        at_time_ms: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["request", b"request"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["request", b"request", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_index", b"at_index", "at_time_ms", b"at_time_ms", "request", b"request", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

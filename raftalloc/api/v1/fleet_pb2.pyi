@@ -482,12 +482,18 @@ class ListNodesRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_AFTER_FIELD_NUMBER: _builtins.int
     PROVIDERS_ONLY_FIELD_NUMBER: _builtins.int
+    AT_INDEX_FIELD_NUMBER: _builtins.int
+    AT_TIME_MS_FIELD_NUMBER: _builtins.int
     node_id: _builtins.str
     """just this one"""
     page_size: _builtins.int
     """at most 1000; 0 is 100"""
     page_after: _builtins.str
     providers_only: _builtins.bool
+    at_index: _builtins.int
+    """the state as it was at this index, from this very replica; see Reading the past in docs/api.md"""
+    at_time_ms: _builtins.int
+    """or at the last index that is not later"""
     def __init__(
         self,
         *,
@@ -495,10 +501,12 @@ class ListNodesRequest(_message.Message):
         page_size: _builtins.int = ...,
         page_after: _builtins.str = ...,
         providers_only: _builtins.bool = ...,
+        at_index: _builtins.int = ...,
+        at_time_ms: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["node_id", b"node_id", "page_after", b"page_after", "page_size", b"page_size", "providers_only", b"providers_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_index", b"at_index", "at_time_ms", b"at_time_ms", "node_id", b"node_id", "page_after", b"page_after", "page_size", b"page_size", "providers_only", b"providers_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

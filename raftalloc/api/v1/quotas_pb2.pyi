@@ -166,15 +166,23 @@ class GetQuotaUsageRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     AGENT_TYPE_FIELD_NUMBER: _builtins.int
+    AT_INDEX_FIELD_NUMBER: _builtins.int
+    AT_TIME_MS_FIELD_NUMBER: _builtins.int
     agent_type: _builtins.str
+    at_index: _builtins.int
+    """the state as it was at this index, from this very replica; see Reading the past in docs/api.md"""
+    at_time_ms: _builtins.int
+    """or at the last index that is not later"""
     def __init__(
         self,
         *,
         agent_type: _builtins.str = ...,
+        at_index: _builtins.int = ...,
+        at_time_ms: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_type", b"agent_type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_type", b"agent_type", "at_index", b"at_index", "at_time_ms", b"at_time_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -208,15 +216,23 @@ class ListQuotasRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     WITH_IMPLICIT_FIELD_NUMBER: _builtins.int
+    AT_INDEX_FIELD_NUMBER: _builtins.int
+    AT_TIME_MS_FIELD_NUMBER: _builtins.int
     with_implicit: _builtins.bool
+    at_index: _builtins.int
+    """the state as it was at this index, from this very replica; see Reading the past in docs/api.md"""
+    at_time_ms: _builtins.int
+    """or at the last index that is not later"""
     def __init__(
         self,
         *,
         with_implicit: _builtins.bool = ...,
+        at_index: _builtins.int = ...,
+        at_time_ms: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["with_implicit", b"with_implicit"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_index", b"at_index", "at_time_ms", b"at_time_ms", "with_implicit", b"with_implicit"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

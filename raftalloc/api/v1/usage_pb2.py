@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1craftalloc/api/v1/usage.proto\x12\x10raftalloc.api.v1\"\x14\n\x12UtilizationRequest\"\xde\x01\n\x13UtilizationResponse\x12\x30\n\x05kinds\x18\x01 \x03(\x0b\x32!.raftalloc.api.v1.KindUtilization\x12\x1a\n\x12\x61\x63tive_allocations\x18\x02 \x01(\x03\x12\x18\n\x10waiting_requests\x18\x03 \x01(\x03\x12\x13\n\x0bnodes_ready\x18\x04 \x01(\x03\x12\x13\n\x0bnodes_total\x18\x05 \x01(\x03\x12\x17\n\x0fproviders_total\x18\x06 \x01(\x03\x12\r\n\x05index\x18\x07 \x01(\x03\x12\r\n\x05\x61t_ms\x18\x08 \x01(\x03\"s\n\x0fKindUtilization\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x10\n\x08\x63\x61pacity\x18\x02 \x01(\x03\x12\x0c\n\x04used\x18\x03 \x01(\x03\x12\x10\n\x08reserved\x18\x04 \x01(\x03\x12\x11\n\tavailable\x18\x05 \x01(\x03\x12\r\n\x05scale\x18\x06 \x01(\x03\x32\x63\n\x05Usage\x12Z\n\x0bUtilization\x12$.raftalloc.api.v1.UtilizationRequest\x1a%.raftalloc.api.v1.UtilizationResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1craftalloc/api/v1/usage.proto\x12\x10raftalloc.api.v1\":\n\x12UtilizationRequest\x12\x10\n\x08\x61t_index\x18\x01 \x01(\x03\x12\x12\n\nat_time_ms\x18\x02 \x01(\x03\"\xde\x01\n\x13UtilizationResponse\x12\x30\n\x05kinds\x18\x01 \x03(\x0b\x32!.raftalloc.api.v1.KindUtilization\x12\x1a\n\x12\x61\x63tive_allocations\x18\x02 \x01(\x03\x12\x18\n\x10waiting_requests\x18\x03 \x01(\x03\x12\x13\n\x0bnodes_ready\x18\x04 \x01(\x03\x12\x13\n\x0bnodes_total\x18\x05 \x01(\x03\x12\x17\n\x0fproviders_total\x18\x06 \x01(\x03\x12\r\n\x05index\x18\x07 \x01(\x03\x12\r\n\x05\x61t_ms\x18\x08 \x01(\x03\"s\n\x0fKindUtilization\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x10\n\x08\x63\x61pacity\x18\x02 \x01(\x03\x12\x0c\n\x04used\x18\x03 \x01(\x03\x12\x10\n\x08reserved\x18\x04 \x01(\x03\x12\x11\n\tavailable\x18\x05 \x01(\x03\x12\r\n\x05scale\x18\x06 \x01(\x03\x32\x63\n\x05Usage\x12Z\n\x0bUtilization\x12$.raftalloc.api.v1.UtilizationRequest\x1a%.raftalloc.api.v1.UtilizationResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,11 +32,11 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'raftalloc.api.v1.usage_pb2'
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_UTILIZATIONREQUEST']._serialized_start=50
-  _globals['_UTILIZATIONREQUEST']._serialized_end=70
-  _globals['_UTILIZATIONRESPONSE']._serialized_start=73
-  _globals['_UTILIZATIONRESPONSE']._serialized_end=295
-  _globals['_KINDUTILIZATION']._serialized_start=297
-  _globals['_KINDUTILIZATION']._serialized_end=412
-  _globals['_USAGE']._serialized_start=414
-  _globals['_USAGE']._serialized_end=513
+  _globals['_UTILIZATIONREQUEST']._serialized_end=108
+  _globals['_UTILIZATIONRESPONSE']._serialized_start=111
+  _globals['_UTILIZATIONRESPONSE']._serialized_end=333
+  _globals['_KINDUTILIZATION']._serialized_start=335
+  _globals['_KINDUTILIZATION']._serialized_end=450
+  _globals['_USAGE']._serialized_start=452
+  _globals['_USAGE']._serialized_end=551
 # @@protoc_insertion_point(module_scope)
