@@ -184,7 +184,6 @@ def test_what_changes_something_goes_to_the_leader_and_reads_may_be_asked_for_el
     assert by_route(Route.LOCAL) == {
         "Admin/Snapshot",
         "Admin/Status",
-        "Events/History",
         "Events/Read",
         "Events/Watch",
     }
