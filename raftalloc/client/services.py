@@ -7,9 +7,7 @@ lets any replica answer from what it has applied, which may be a little behind.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
-
-from google.protobuf.message import Message
+from typing import TYPE_CHECKING
 
 from raftalloc.api.v1 import (
     admin_pb2,
@@ -21,52 +19,14 @@ from raftalloc.api.v1 import (
     types_pb2,
     usage_pb2,
 )
+from raftalloc.client.service import PAGE_SIZE, Service
 from raftalloc.client.streams import allocate_stream, watch
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterable
 
-    from raftalloc.client.calls import Caller
 
-Answer = TypeVar("Answer", bound=Message)
-PAGE_SIZE = 1000
-PAST_TIMEOUT_S = 60.0
-"""For a call about a moment of the past that gives no time: a replica may have to fold many entries first."""
-
-
-class _Service:
-    """A service's path and the calls of its client."""
-
-    path = ""
-
-    def __init__(self, caller: Caller) -> None:
-        """Made by Client."""
-        self._caller = caller
-
-    def _method(self, name: str) -> str:
-        """`/raftalloc.api.v1.Allocator/Allocate`."""
-        return f"/raftalloc.api.v1.{self.path}/{name}"
-
-    async def _read(
-        self,
-        name: str,
-        request: Message,
-        response_type: type[Answer],
-        *,
-        timeout: float | None = None,
-        stale: bool = False,
-    ) -> Answer:
-        """A read of now; or, where the request names a moment of the past, of then, which any replica answers."""
-        method = self._method(name)
-        if not (request.at_index or request.at_time_ms):  # type: ignore[attr-defined]  # what comes here may be dated
-            return await self._caller.read(
-                method, request, response_type, timeout=timeout, stale=stale
-            )
-        seconds = PAST_TIMEOUT_S if timeout is None else timeout
-        return await self._caller.aimed("", method, request, response_type, timeout=seconds)
-
-
-class AllocatorService(_Service):
+class AllocatorService(Service):
     """Asking for resources, keeping them, giving them back."""
 
     path = "Allocator"
@@ -187,7 +147,7 @@ class AllocatorService(_Service):
                 page.ClearField("at_time_ms")
 
 
-class UsageService(_Service):
+class UsageService(Service):
     """What is used, of what, by whom."""
 
     path = "Usage"
@@ -209,7 +169,7 @@ class UsageService(_Service):
         )
 
 
-class ReservationsService(_Service):
+class ReservationsService(Service):
     """Capacity held for a window in the future."""
 
     path = "Reservations"
@@ -266,7 +226,7 @@ class ReservationsService(_Service):
         )
 
 
-class FleetService(_Service):
+class FleetService(Service):
     """The machines and providers that resources come from."""
 
     path = "Fleet"
@@ -355,7 +315,7 @@ class FleetService(_Service):
                 page.ClearField("at_time_ms")
 
 
-class QuotasService(_Service):
+class QuotasService(Service):
     """Limits on what an agent type may hold at once."""
 
     path = "Quotas"
@@ -409,7 +369,7 @@ class QuotasService(_Service):
         )
 
 
-class EventsService(_Service):
+class EventsService(Service):
     """The append-only allocation event log."""
 
     path = "Events"
@@ -460,7 +420,7 @@ class EventsService(_Service):
             page.page_before = answer.next_page_before
 
 
-class AdminService(_Service):
+class AdminService(Service):
     """The replicas themselves: a call goes to one replica, `endpoint` (empty: the leader if known, else any)."""
 
     path = "Admin"
