@@ -59,7 +59,7 @@ def status(
 ) -> None:
     """Show how every replica is, and the group as a whole.
 
-    Exits with 0 if the group has a leader, 3 if not; with --digest 1 if replicas differ or a conservation law breaks.
+    Exits with 0 if the group has a leader, 3 if not, 1 if replicas differ or (with --digest) a conservation law breaks.
     """
     statuses = connection.ask(lambda client: ask_all(client, with_digest=digest))
     found = health(statuses)
@@ -125,7 +125,8 @@ def health(statuses: Mapping[str, admin_pb2.StatusResponse | RaftallocError]) ->
         leader=leader_of(statuses),
         up=len(answers),
         total=len(statuses),
-        differing=any(len(each) > 1 for each in digests.values()),
+        differing=any(len(each) > 1 for each in digests.values())
+        or any(each.divergence or each.differing for each in answers),
         unsound=unsound[0] if unsound else "",
     )
 
@@ -163,6 +164,8 @@ def replicas_table(statuses: Mapping[str, admin_pb2.StatusResponse | RaftallocEr
 
 
 def _follows(answer: admin_pb2.StatusResponse) -> str:
+    if answer.divergence:
+        return "DIFFERS"
     if not answer.leader_id:
         return "no leader"
     return "" if answer.leader_id == answer.replica_id else f"follows {answer.leader_id}"
@@ -188,6 +191,10 @@ def _draw(statuses: Statuses, found: Health) -> None:
         output.say("no leader", note="more than half of the replicas must be up", error=True)
     if found.differing:
         output.say("the replicas DIFFER: their digests at the same index are not equal", error=True)
+    for answer in answers:
+        if answer.divergence:
+            story = f"{answer.replica_id} serves no more: {answer.divergence}"
+            output.say(story, note="docs/operations.md says how it is made anew", error=True)
     if found.unsound:
         output.say(f"a conservation law is broken: {found.unsound}", error=True)
     for answer in answers:

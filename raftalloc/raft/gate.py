@@ -2,7 +2,7 @@
 
 A vote, an acknowledgement or the wish to be voted for is held until the journal is durable up to where it was when the
 message was put together; one sync lets all out that waited for it. A leader's entries go at once, while its own sync
-runs: they claim nothing about this replica but its term. It is pysyncobj's Transport, by shape.
+runs: they claim nothing about this replica but its term; nor does gossip. It is pysyncobj's Transport, by shape.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 HELD_MAX: Final = 100_000
 """While a disk hangs. What is more is dropped, as a wire may; the others ask again."""
-_CLAIMS_ONLY_ITS_TERM: Final = ("append_entries", "timeout_now")
+_CLAIMS_ONLY_ITS_TERM: Final = ("append_entries", "timeout_now", "gossip")
 
 
 class Gate:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 TRANSFER_SECONDS: Final = 5.0
+GOSSIP_SECONDS: Final = 1.0
 _POLL_SECONDS: Final = 0.01
 
 
@@ -62,6 +63,9 @@ class RaftLog(Protocol):
     def read(self, answer: Callable[[int, Exception | None], None]) -> None:
         """Call back with an index that is applied and behind no write acknowledged before, or why there is none."""
 
+    def gossip(self, data: bytes) -> None:
+        """Say this to all other members; it may be lost."""
+
     def ask_to_stand(self, to_replica_id: str) -> bool:
         """Whether a follower that has all of the log could be told to stand for election."""
 
@@ -87,6 +91,8 @@ class Member:
         on_fatal: Callable[[BaseException], None],
         stamp: Callable[[], int],
         hear: Callable[[int], None],
+        say: Callable[[], bytes] = bytes,
+        listen: Callable[[str, bytes], None] = lambda _replica_id, _data: None,
         timing: Timing = DEFAULT_TIMING,
     ) -> None:
         """Prepare a member; nothing is opened before `start`.
@@ -94,7 +100,8 @@ class Member:
         peers: replica id -> (host, Raft port) of all members, this one included; loopback only, and not used with
         a LocalNetwork as `net`. directory: exists; the journal is kept in it, on log_disk, which is this member's
         own. apply: called once per entry, in order, with its index. on_fatal: called once, with what stopped this
-        replica. stamp, hear: the group's time, which the leader's heartbeats carry.
+        replica. stamp, hear: the group's time, which the leader's heartbeats carry. say, listen: what members tell
+        each other every GOSSIP_SECONDS besides; an empty answer of `say` is not sent, and `listen` must not raise.
 
         Raises ConfigError for addresses, timing that cannot be used.
         """
@@ -107,6 +114,8 @@ class Member:
         self.peers = dict(peers)
         self.stamp = stamp
         self.hear = hear
+        self.say = say
+        self.listen = listen
         self.deliver = apply
         self.clock = clock
         self.rng = rng
@@ -123,6 +132,7 @@ class Member:
         self.driver = Driver(clock, alone=len(peers) == 1, tick=self._tick, on_error=self.fail)
         self._led = False
         self._transferring = False
+        self._gossip_at = 0.0
 
     async def start(self) -> None:
         """Open the journal and join the group; alone, also take the lead and apply the whole log.
@@ -255,12 +265,22 @@ class Member:
         if was_away:
             log.forgive_silence()
         log.tick()
+        self._gossip(log)
         led, self._led = self._led, log.is_raft_leader
         if led and not self._led:
             self._fail_pending(
                 OutcomeUnknown("the leader lost its place before the entry was applied")
             )
         return log.has_more_to_do
+
+    def _gossip(self, log: RaftLog) -> None:
+        now = self.clock.monotonic()
+        if now < self._gossip_at or len(self.peers) == 1:
+            return
+        self._gossip_at = now + GOSSIP_SECONDS
+        said = self.say()
+        if said and self._log is log:
+            log.gossip(said)
 
     def fail(self, error: Exception) -> None:
         """Stop for good: the state may be half changed, so nothing may be built on it."""

@@ -72,6 +72,7 @@ KINDS: Final[Mapping[str, Mapping[str, Field]]] = {
     "pre_vote": {"term": COUNT, "last_log_index": COUNT, "last_log_term": COUNT},
     "pre_vote_answer": {"term": COUNT, "granted": FLAG, "current": COUNT},
     "timeout_now": {"term": COUNT},
+    "gossip": {"term": COUNT, "gossip": BLOB},
 }
 
 _ROWS: Final[dict[str, tuple[tuple[str, Any, int, int, bool], ...]]] = {

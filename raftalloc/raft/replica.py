@@ -247,6 +247,11 @@ class _Log(Handlers, SyncObj):
             return Overloaded("Raft's queue is full")
         return OutcomeUnknown("another entry may have taken its place")
 
+    def gossip(self, data: bytes) -> None:
+        """To all others; nothing in it needs to be durable."""
+        for node in sorted(self.otherNodes, key=lambda node: str(node.id)):
+            self._gate.send(node, {"type": "gossip", "term": self.raftCurrentTerm, "gossip": data})
+
     def ask_to_stand(self, to_replica_id: str) -> bool:
         """Tell a follower that has all of the log to stand for election; False where none has."""
         answers: list[int] = []
@@ -268,6 +273,10 @@ class _Log(Handlers, SyncObj):
 
     def _SyncObj__onMessageReceived(self, node: Node, message: dict[str, Any]) -> None:  # noqa: N802
         """Learn the group's time from the leader; `handlers.py` does the rest, and knows no forwarded commands."""
+        if message["type"] == "gossip":
+            if node in self.otherNodes:
+                self._owner.listen(str(node.id), message["gossip"])
+            return
         if (
             message["type"] == "append_entries"
             and message["term"] >= self.raftCurrentTerm

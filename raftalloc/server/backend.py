@@ -16,7 +16,7 @@ from raftalloc.server.status import LEADER
 from raftalloc.server.streams import ordered
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 
     from raftalloc.server.forward import Forwarder
     from raftalloc.server.interceptors import Gate
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 STREAM_CALLS_MAX: Final = 1_024
 _ALLOCATE: Final = "/raftalloc.api.v1.Allocator/Allocate"
+_STATUS: Final = "Admin/Status"
 
 
 class Backend:
@@ -38,13 +39,15 @@ class Backend:
         leadership: Leadership,
         forwarder: Forwarder,
         past: PastReads,
+        closed: Callable[[], str] = str,
     ) -> None:
-        """`rpcs`: by path."""
+        """`rpcs`: by path. `closed`: why nothing may be answered any more; empty while all is well."""
         self.rpcs = rpcs
         self._gate = gate
         self._leadership = leadership
         self._forwarder = forwarder
         self._past = past
+        self._closed = closed
         self._closing = False
 
     def close(self) -> None:
@@ -63,6 +66,7 @@ class Backend:
         self, rpc: Rpc, request: bytes | Message, call: Call
     ) -> AsyncGenerator[Message, None]:
         """Answers to one request, as the servicer gives them."""
+        self._refuse_closed(rpc)
         message = request if isinstance(request, Message) else parse(rpc, request)
         call.trailing[LEADER] = self._leadership.leader_address
         return self._gate.stream(rpc, call, self._in_peace(rpc.handler(message, call)))
@@ -79,6 +83,7 @@ class Backend:
 
     async def _routed(self, rpc: Rpc, data: bytes, call: Call) -> bytes:
         """Here where that is right, else one hop on."""
+        self._refuse_closed(rpc)
         request = parse(rpc, data) if rpc.is_dated else None
         is_past = request is not None and self._past.asks(rpc, request)
         if not is_past and not self._is_ours(rpc, call):
@@ -97,6 +102,7 @@ class Backend:
         return answer.SerializeToString()
 
     async def _here(self, rpc: Rpc, request: Message, call: Call) -> Message:
+        self._refuse_closed(rpc)
         try:
             if self._past.asks(rpc, request):
                 return await self._past.answer(rpc, request, call)
@@ -119,9 +125,15 @@ class Backend:
                 async for answer in answers:
                     yield answer
         except ReplicaFailed as error:
-            if not self._closing:
+            if not self._closing and not self._closed():
                 raise
             raise Unavailable("this replica goes down; go on at another") from error
+
+    def _refuse_closed(self, rpc: Rpc) -> None:
+        """Another replica may answer; this one says only how it is."""
+        reason = self._closed()
+        if reason and rpc.name != _STATUS:
+            raise Unavailable(f"{reason}; ask another")
 
     def _is_ours(self, rpc: Rpc, call: Call) -> bool:
         if rpc.route is Route.LOCAL or self._leadership.has_lead:

@@ -68,15 +68,19 @@ class RunningReplica:
         self._submitter = parts.submitter
         self._ticker = parts.ticker
         self._watches = parts.watches
+        self._digests = parts.digests
+        self._quarantine = parts.quarantine
         self._opened = AsyncExitStack()
 
     def health(self) -> str:
         """What is wrong for good, or empty."""
-        return f"stopped: {self.failure}" if self.failure is not None else ""
+        if self.failure is not None:
+            return f"stopped: {self.failure}"
+        return self._quarantine.reason
 
     def ready(self) -> str:
         """Why this replica cannot serve at the moment, or empty."""
-        if self.failure is not None:
+        if self.health():
             return self.health()
         if not self._consensus.leader_id:
             return "no leader is known"
@@ -90,7 +94,7 @@ class RunningReplica:
     async def led(self) -> None:
         """Wait until this replica leads and takes commands: alone, that is a matter of milliseconds."""
         while not self._ticker.has_lead:
-            if self.failure is not None:
+            if self.health():
                 raise ReplicaFailed(self.health()) from self.failure
             await self._clock.sleep(LEAD_POLL_SECONDS)
 
@@ -99,6 +103,7 @@ class RunningReplica:
         engine, consensus = self._engine, self._consensus
         state = engine.state
         fleet, usage = state.fleet, views.utilization(state)
+        diverged = self._quarantine.divergence
         nodes = dict.fromkeys(NODE_STATE_NAMES.values(), 0)
         for row in fleet.rows_in_order():
             if fleet.is_node[row]:
@@ -119,6 +124,9 @@ class RunningReplica:
             requests_waiting=usage.requests_waiting,
             nodes=tuple(nodes.items()),
             kinds=usage.kinds,
+            divergence_index=0 if diverged is None else diverged.index,
+            agreed_index=self._digests.agreed_index,
+            differing=len(self._digests.differing),
         )
 
     async def hand_over(self) -> None:
@@ -172,7 +180,9 @@ async def open_replica(
 
     replica: RunningReplica | None = None
     async with AsyncExitStack() as opening:
-        parts = await Opener(config, replica_id, ports, metrics, failed, opening).open(directory)
+        parts = await Opener(
+            config, replica_id, ports, metrics, failed, opening, installed_version()
+        ).open(directory)
         backend = _backend(config, ports, parts, metrics, opening)
         replica = RunningReplica(replica_id, parts, backend, metrics, ports.clock)
         replica.failure = failures[0] if failures else None
@@ -195,12 +205,14 @@ def _backend(
     forwarder = Forwarder()
     opening.push_async_callback(forwarder.close)
     rpcs = table(_servicers(config, ports, parts))
+    quarantine = parts.quarantine
     return Backend(
         rpcs=rpcs,
         gate=gate,
         leadership=parts.leadership,
         forwarder=forwarder,
         past=PastReads(parts.past),
+        closed=lambda: quarantine.reason,
     )
 
 
@@ -230,6 +242,7 @@ def _servicers(config: Config, ports: Ports, parts: Parts) -> Mapping[str, objec
             store=parts.store,
             consensus=parts.consensus,
             leadership=parts.leadership,
+            gossip=parts.gossip,
             clock=ports.clock,
             version=installed_version(),
         ),

@@ -16,8 +16,11 @@ from raftalloc.raft.disk import SystemLogDisk
 from raftalloc.raft.timing import Timing
 from raftalloc.server.leadership import Leadership
 from raftalloc.server.measured import MeasuredLogDisk, MeasuredReplica, MeasuredStore
+from raftalloc.server.quarantine import Quarantine
 from raftalloc.service.clock import ClusterClock
+from raftalloc.service.digests import Digests
 from raftalloc.service.engine import Engine
+from raftalloc.service.gossip import Gossip
 from raftalloc.service.past import PastStates
 from raftalloc.service.query import Queries
 from raftalloc.service.retention import Retention
@@ -80,6 +83,9 @@ class Parts:
     leadership: Leadership
     clock: ClusterClock
     past: PastStates
+    digests: Digests
+    gossip: Gossip
+    quarantine: Quarantine
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +98,7 @@ class Opener:
     metrics: Metrics
     failed: Callable[[BaseException], None]
     opening: AsyncExitStack
+    version: str = "0"
 
     async def open(self, path: str) -> Parts:
         """Everything, started, on the data directory `path`. Raises ConfigError, DataDirectoryError."""
@@ -105,10 +112,14 @@ class Opener:
         store = await self._store(directory)
         engine = await self._engine(store)
         cluster_clock = ClusterClock(self.ports.clock)
-        consensus = self._consensus(directory, engine, cluster_clock)
+        quarantine = Quarantine(self.ports.disk, directory.path)
+        gossip = self._gossip(engine, quarantine)
+        consensus = self._consensus(directory, engine, cluster_clock, gossip)
         submitter = self._submitter(engine, consensus, cluster_clock)
         ticker = self._ticker(engine, consensus, submitter, cluster_clock)
         watches = self._watches(engine, store)
+        for leave in (ticker.close, submitter.close, consensus.stop, watches.close):
+            quarantine.on_leave(leave)
         addresses = {each.replica_id: str(each.grpc) for each in self.config.replicas}
         await consensus.start()
         await ticker.start()
@@ -128,6 +139,9 @@ class Opener:
             ),
             clock=cluster_clock,
             past=self._past(directory, engine, store, cluster_clock),
+            digests=gossip.digests,
+            gossip=gossip,
+            quarantine=quarantine,
         )
 
     async def _store(self, directory: DataDirectory) -> PrunableStore:
@@ -162,8 +176,22 @@ class Opener:
         engine.subscribe(lambda entry: decided(len(entry.asked), entry.happened))
         return engine
 
+    def _gossip(self, engine: Engine, quarantine: Quarantine) -> Gossip:
+        """What is told to the others, and heard of them."""
+        digests = Digests(
+            engine=engine,
+            clock=self.ports.clock,
+            group_size=lambda: len(self._peers()),
+            on_diverged=quarantine.diverged,
+        )
+        return Gossip(digests=digests, version=self.version)
+
     def _consensus(
-        self, directory: DataDirectory, engine: Engine, cluster_clock: ClusterClock
+        self,
+        directory: DataDirectory,
+        engine: Engine,
+        cluster_clock: ClusterClock,
+        gossip: Gossip,
     ) -> MeasuredReplica:
         """A member of the group; not started."""
         consensus = MeasuredReplica(
@@ -179,6 +207,8 @@ class Opener:
             on_fatal=self.failed,
             stamp=cluster_clock.now_ms,
             hear=cluster_clock.hear,
+            say=gossip.say,
+            listen=gossip.hear,
             timing=self._timing(),
         )
         consensus.metrics = self.metrics

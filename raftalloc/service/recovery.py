@@ -113,7 +113,14 @@ def fold_block(state: State, chain: bytes, index: int, data: bytes) -> bytes:
             f"the event store is damaged at or before index {index}: its chain does not continue; "
             "move the events directory away and restart: it is made again from the journal"
         )
-    machine.fold(state, happened, index=index, at_ms=block.at_ms)
+    try:
+        machine.fold(state, happened, index=index, at_ms=block.at_ms)
+    except Exception as error:
+        # What was decided does not fit what it was decided on: some bit was another one then.
+        raise DataDirectoryError(
+            f"the event store contradicts itself at index {index} ({error!r}); "
+            "move the events directory away and restart: it is made again from the journal"
+        ) from error
     return chain
 
 

@@ -4,6 +4,7 @@
     lock            held by the process that uses the directory; its pid inside
     raft/           the journal
     events/         the event store and its snapshots
+    diverged.json   only where this replica was found to differ from the others: it must not serve again as it is
 
 A directory of another cluster, another replica, a newer format, or of something else altogether is refused untouched;
 so is one whose journal has been taken away: the replica would have forgotten its vote and what it acknowledged.
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 FORMAT: Final = 1
 IDENTITY: Final = "identity.json"
 LOCK: Final = "lock"
+DIVERGED: Final = "diverged.json"
 JOURNAL: Final = "raft"
 PARTS: Final = (JOURNAL, "events")
 
@@ -68,6 +70,7 @@ def _take(disk: Disk, path: str, cluster_id: str, replica_id: str) -> Callable[[
     try:
         # Between the first look and the lock another process may have made it its own.
         known = _check_identity(disk, path, cluster_id, replica_id)
+        _check_mark(disk, path)
         if known and JOURNAL not in disk.list(path):
             raise DataDirectoryError(
                 f"{path}: its Raft log ({JOURNAL}/) is gone, and with it what this replica voted and acknowledged; "
@@ -81,6 +84,28 @@ def _take(disk: Disk, path: str, cluster_id: str, replica_id: str) -> Callable[[
         unlock()
         raise
     return unlock
+
+
+def mark_diverged(disk: Disk, path: str, *, index: int, reason: str) -> None:
+    """Have the directory refused from now on. Raises OSError."""
+    mark = {"format": FORMAT, "index": index, "reason": reason}
+    disk.write(f"{path}/{DIVERGED}", (json.dumps(mark, indent=2) + "\n").encode())
+
+
+def _check_mark(disk: Disk, path: str) -> None:
+    """Raises DataDirectoryError where the directory is marked."""
+    content = disk.read(f"{path}/{DIVERGED}")
+    if content is None:
+        return
+    try:
+        mark = json.loads(content)
+        reason = f"{mark['reason']}"
+    except (ValueError, KeyError, TypeError):
+        reason = f"{DIVERGED} is there, and cannot be read"
+    raise DataDirectoryError(
+        f"{path}: this replica was found to differ from the others: {reason}; it must be made anew before it serves: "
+        f"move events/ and {DIVERGED} away, and start it"
+    )
 
 
 def _encode(cluster_id: str, replica_id: str) -> bytes:

@@ -54,6 +54,9 @@ class Sample:
     requests_waiting: int
     nodes: tuple[tuple[str, int], ...]
     kinds: tuple[KindUse, ...]
+    divergence_index: int = 0
+    agreed_index: int = 0
+    differing: int = 0
 
 
 # Gauges without labels: name, help, and the field of Sample they show.
@@ -78,6 +81,21 @@ _PLAIN: Final = (
         "submit_waiting_commands",
     ),
     ("raftalloc_allocations_live", "Live allocations.", "allocations_live"),
+    (
+        "raftalloc_divergence_index",
+        "Index at which this replica was found to differ from the others; 0: it was not.",
+        "divergence_index",
+    ),
+    (
+        "raftalloc_divergence_agreed_index",
+        "Highest index at which a majority was seen to have this replica's digest.",
+        "agreed_index",
+    ),
+    (
+        "raftalloc_divergence_replicas",
+        "Other replicas that differ from the majority.",
+        "differing",
+    ),
     ("raftalloc_queue_requests", "Requests that wait for resources.", "requests_waiting"),
 )
 _KINDS: Final = (

@@ -84,7 +84,7 @@ def test_the_same_message_to_another_member_is_not_put_into_bytes_again():
 
 def test_a_message_that_is_not_in_the_table_cannot_be_sent():
     with pytest.raises(AssertionError, match="is not in raft/messages"):
-        Encoder().frames({"type": "gossip"})
+        Encoder().frames({"type": "chatter"})
 
 
 def test_a_length_above_the_limit_is_refused_before_anything_of_it_is_kept():

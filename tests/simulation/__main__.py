@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Any
 
 from tests.simulation import directed, faults, mutants
 from tests.simulation.mutants import MUTANTS
-from tests.simulation.world import FAULT_SECONDS, Verdict, simulate_cleanly
+from tests.simulation.seed import simulate_cleanly
+from tests.simulation.world import FAULT_SECONDS, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -165,15 +166,18 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, default=0, help="as many seeds as fit instead")
     parser.add_argument("--seconds", type=float, default=FAULT_SECONDS, help="of faults, a seed")
     parser.add_argument("--jobs", type=int, default=1, help="seeds at a time (default 1)")
-    parser.add_argument("--faults", default="", help=f"of {','.join(faults.ALL)}")
+    parser.add_argument(
+        "--faults", default="", help=f"of {','.join((*faults.ALL, *faults.BY_NAME))}"
+    )
     parser.add_argument("--mutant", default="", choices=["", *MUTANTS], help="a correction less")
     parser.add_argument("--table", action="store_true", help="every mutant, and how soon it shows")
     parser.add_argument("--json", default="", metavar="FILE", help="the report; - is stdout")
     parser.add_argument("--verbose", "-v", action="store_true", help="a line for each seed")
     arguments = parser.parse_args()
-    unknown = [name for name in arguments.faults.split(",") if name and name not in faults.ALL]
+    known = (*faults.ALL, *faults.BY_NAME)
+    unknown = [name for name in arguments.faults.split(",") if name and name not in known]
     if unknown:
-        parser.error(f"no fault is called {unknown[0]}; there are {', '.join(faults.ALL)}")
+        parser.error(f"no fault is called {unknown[0]}; there are {', '.join(known)}")
     return arguments
 
 

@@ -32,10 +32,13 @@ TRANSFER = "transfer"
 DISK = "disk"
 SLOW_DISK = "slow-disk"
 FLOOD = "flood"
+FLIP = "flip"
 
 EVENTS = (KILL, KILL_ALL, POWER, PAUSE, ISOLATE, ONE_WAY, RING, BREAK, JUMP, TRANSFER, DISK, FLOOD)
 """Those that happen at a moment; the others are drawn for the whole run."""
 ALL = (*EVENTS, LOSS, SLOW, DRIFT, AIM, SLOW_DISK)
+BY_NAME = (FLIP,)
+"""Only where they are asked for: after them not everything can be promised that the oracles watch."""
 AIM_CHANCE = {
     "request_vote": 0.12,
     "response_vote": 0.12,
@@ -66,7 +69,8 @@ class Mix:
 def draw(dice: Dice, allowed: Sequence[str]) -> Mix:
     """Each fault that is allowed is in with even chance, at least one of them."""
     names = [name for name in allowed if dice.happens(0.5)] or [dice.choice(list(allowed))]
-    events = tuple(name for name in names if name in EVENTS)
+    names += [name for name in BY_NAME if name in allowed and name not in names]
+    events = tuple(name for name in names if name in (*EVENTS, *BY_NAME))
     weather = Weather(is_stream=LOSS not in names)
     if LOSS in names:
         weather.loss = dice.choice((0.01, 0.05, 0.2))
@@ -118,6 +122,9 @@ class Place(Protocol):
 
     def transfer(self, replica_id: str) -> None:
         """Asks it to stand back."""
+
+    def flip(self, replica_id: str) -> None:
+        """A bit of its state, in memory; of one replica in a run."""
 
     def later(self, seconds: float, what: str, replica_id: str) -> None:
         """Calls `start`, or heals, later."""
@@ -174,6 +181,8 @@ class Nemesis:
         elif name == FLOOD:
             for replica_id in leaders:
                 place.flood(replica_id, dice.randrange(5, 60))
+        elif name == FLIP:
+            place.flip(one)
         elif name == TRANSFER:
             place.transfer(one)
         elif name == BREAK:

@@ -11,7 +11,9 @@ from raftalloc.core.commands import Asked, Entry, Tick
 from raftalloc.raft.replica import Replica
 from raftalloc.raft.timing import Timing
 from raftalloc.service.clock import ClusterClock
+from raftalloc.service.digests import Digests
 from raftalloc.service.engine import Engine
+from raftalloc.service.gossip import Gossip
 from raftalloc.service.submit import BATCH_BYTES_MAX, Submitter
 from raftalloc.service.ticker import Ticker
 from raftalloc.storage.memory import MemoryStore
@@ -19,6 +21,7 @@ from raftalloc.storage.memory import MemoryStore
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from raftalloc.service.digests import Divergence
     from tests.simulation.clock import ReplicaClock
     from tests.simulation.dice import Dice
     from tests.simulation.disk import SimulatedDisk
@@ -96,6 +99,8 @@ class Life:
         entry_bytes_max: int,
         on_applied: Callable[[Life, int, bytes], None],
         on_fatal: Callable[[Life, BaseException], None],
+        on_diverged: Callable[[Life, Divergence], None],
+        content_entries: int,
     ) -> None:
         self.replica_id = replica_id
         self.clock = clock
@@ -121,6 +126,10 @@ class Life:
         )
         self.cluster_clock = ClusterClock(clock)
         self._disk = disk
+        self._group_size = len(ids)
+        self._content_entries = content_entries
+        self._on_diverged = on_diverged
+        self.gossip: Gossip | None = None
         disk.timers = clock
         self.raft = WatchedReplica(
             replica_id=replica_id,
@@ -135,6 +144,8 @@ class Life:
             on_fatal=fatal,
             stamp=self.cluster_clock.now_ms,
             hear=self.cluster_clock.hear,
+            say=lambda: b"" if self.gossip is None else self.gossip.say(),
+            listen=lambda peer, data: None if self.gossip is None else self.gossip.hear(peer, data),
             timing=replace(TIMING, segment_bytes=segment_bytes, entry_bytes_max=entry_bytes_max),
         )
         self.submitter = Submitter(
@@ -155,6 +166,14 @@ class Life:
 
     async def open(self) -> None:
         await self.engine.recover()
+        digests = Digests(
+            engine=self.engine,
+            clock=self.clock,
+            group_size=lambda: self._group_size,
+            on_diverged=lambda divergence: self._on_diverged(self, divergence),
+            content_entries=self._content_entries,
+        )
+        self.gossip = Gossip(digests=digests, version="simulated")
         await self.raft.start()
         await self.ticker.start()
         self.is_open = True

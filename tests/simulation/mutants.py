@@ -18,6 +18,7 @@ from raftalloc.raft.gate import Gate
 from raftalloc.raft.handlers import Handlers
 from raftalloc.raft.quorum import LEADER, Quorum
 from raftalloc.raft.reading import Reading
+from raftalloc.service import digests
 from raftalloc.service.clock import ClusterClock
 from tests.simulation import faults
 from tests.simulation.disk import SimulatedFile
@@ -243,6 +244,13 @@ MUTANTS = {
             "entries are stamped with the machine's wall clock",
             ((ClusterClock, "stamp", _wall_clock),),
             (faults.JUMP, faults.KILL),
+        ),
+        Mutant(
+            "no-alarm",
+            "alarm",
+            "nobody compares digests, and a bit has turned over",
+            ((digests, "judge", lambda own, others, needed: digests.Judgement.AGREED),),
+            (faults.FLIP, faults.SLOW),
         ),
         Mutant(
             "stock",

@@ -20,6 +20,7 @@ BY_SWARM = {
     "votes-twice": ("one-vote",),
     "commit-alone": ("committed", "completeness", "not-durable"),
     "no-idempotency": ("doubled",),
+    "no-alarm": ("digests", "invariants"),
 }
 """Those that a handful of short seeds finds, and what may see each first. `scripts/simulate --table` shows all."""
 BY_SCHEDULE = {
@@ -62,6 +63,15 @@ def test_short_runs_under_every_fault_violate_nothing():
     assert report["counts"]["answered"] > 500, "or the faults let nobody through"
     assert report["counts"]["read"] > 500
     assert sum(report["faults"].values()) > 50
+
+
+def test_a_bit_that_turns_over_in_one_replica_is_noticed_and_does_not_spread():
+    code, report, told = simulate("--seeds", "6", "--seconds", "6", "--faults", "flip,slow,kill")
+    assert report["violations"] == [], told
+    assert code == 0
+    flips, noticed = report["faults"]["flip"], report["counts"]["noticed_entries"]
+    assert flips >= 5
+    assert 0 < noticed / flips < 100, "entries until it stopped"
 
 
 def test_a_seed_is_the_same_run_again_whatever_the_hashes():

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import gc
-import logging
 import os
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
-import pysyncobj.syncobj
-
 from raftalloc.core.commands import Cordon, Origin
-from raftalloc.errors import RaftallocError
-from tests.simulation import clock as clocks
-from tests.simulation import faults, mutants
+from raftalloc.errors import DataDirectoryError, RaftallocError
+from tests.simulation import faults
 from tests.simulation.clock import CURRENT, ReplicaClock
 from tests.simulation.dice import Dice
 from tests.simulation.disk import SimulatedDisk
+from tests.simulation.flips import Flipped, flip
 from tests.simulation.loop import START_SECONDS, TimeStandsStill, new_loop
 from tests.simulation.member import TIMING, Life, SimStore
 from tests.simulation.network import SimNetwork, Weather
@@ -31,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from raftalloc.core.records import Outcome
+    from raftalloc.service.digests import Divergence
     from raftalloc.service.engine import Decided
     from raftalloc.service.submit import Answer
 
@@ -89,6 +86,7 @@ class World:
         self._drifts = dict(zip(self.ids, drifts, strict=True))
         self._starts = 0
         self._failing: set[str] = set()
+        self.flipped = Flipped()
         self._nemesis = faults.Nemesis(self, Dice(seed, "nemesis"), self.mix)
         self.network.on_sent = self._sent
         self.network.on_delivered = self._delivered
@@ -178,7 +176,8 @@ class World:
         while self._goes_on(started):
             await self._for(0.2)
             if self._are_at_one():
-                self._guard(self.log.final, [self.lives[name] for name in self.ids])
+                lives = [self.lives[name] for name in self.ids if name in self.lives]
+                self._guard(self.log.final, lives)
                 return
         if not self._violation:
             where = ", ".join(self._where(name) for name in self.ids)
@@ -220,10 +219,11 @@ class World:
         return self._violation is None and self.loop.now < started + HEALED_SECONDS
 
     def _are_at_one(self) -> bool:
-        lives = [self.lives.get(name) for name in self.ids]
+        expected = [name for name in self.ids if name not in self.flipped.expelled]
+        lives = [self.lives.get(name) for name in expected]
         open_lives = [life for life in lives if life is not None and life.is_open]
         return (
-            len(open_lives) == len(self.ids)
+            len(open_lives) == len(expected)
             and len({life.engine.index for life in open_lives}) == 1
             and len({life.raft.applied_index for life in open_lives}) == 1
         )
@@ -255,7 +255,7 @@ class World:
 
     def start(self, replica_id: str) -> None:
         """A new process, unless there is one."""
-        if replica_id in self.lives or self._violation:
+        if replica_id in self.lives or self._violation or replica_id in self.flipped.expelled:
             return
         self._starts += 1
         self._failing.discard(replica_id)
@@ -276,8 +276,10 @@ class World:
             snapshot_entries=50,
             segment_bytes=self.mix.segment_bytes,
             entry_bytes_max=self.mix.entry_bytes_max,
-            on_applied=lambda life, index, data: self._guard(self.log.applied, life, index, data),
+            on_applied=self._applied,
             on_fatal=self._died,
+            on_diverged=self._diverged,
+            content_entries=20 if faults.FLIP in self.mix.names else 200,
         )
         life.engine.subscribe(lambda decided: self._decided(life, decided))
         life.raft.on_turn = lambda: self._turned(life)
@@ -329,6 +331,14 @@ class World:
             self.fault(faults.TRANSFER, replica_id)
             life.clock.spawn(_transfer(life), f"transfer-{replica_id}")
 
+    def flip(self, replica_id: str) -> None:
+        life = self.lives.get(replica_id)
+        if self.flipped.name or life is None or not life.is_open or not life.engine.index:
+            return
+        what = flip(life.engine.state, self._dice)
+        self.flipped.name, self.flipped.index = replica_id, life.engine.index
+        self.fault(faults.FLIP, f"{replica_id} {what}, behind index {life.engine.index}")
+
     def later(self, seconds: float, what: str, replica_id: str) -> None:
         def now() -> None:
             if what == "start":
@@ -354,6 +364,8 @@ class World:
         self.counts[what] += 1
 
     def answered(self, origin: Origin, answer: Answer, outcome: Outcome) -> None:
+        if self.flipped.name and answer.index > self.flipped.index:
+            return  # perhaps by the one that errs; that it does not for long is what is asked of it
         self._guard(self.log.answered, origin, answer, outcome)
 
     # What the oracles see.
@@ -379,16 +391,38 @@ class World:
             life.leads_since = self.loop.now
         self._guard(self.raft.look, life)
 
+    def _applied(self, life: Life, index: int, data: bytes) -> None:
+        if life.replica_id != self.flipped.name:
+            self._guard(self.log.applied, life, index, data)
+
+    def _diverged(self, life: Life, divergence: Divergence) -> None:
+        """It stops for good; only who errs may, or who nobody can tell from it."""
+        flipped, name = self.flipped, life.replica_id
+        if self.lives.get(name) is not life:
+            return
+        if not flipped.name or (name != flipped.name and divergence.by_majority):
+            self.violate("diverged", f"{name}: {divergence}")
+            return
+        self.note(f"{name} stops at {life.engine.index}: {divergence}")
+        if name == flipped.name:
+            self.counts["noticed_entries"] += life.engine.index - flipped.index
+        flipped.expelled.add(name)
+        self.kill(name)
+
     def _decided(self, life: Life, decided: Decided) -> None:
         self.counts["applied"] += 1
+        if life.replica_id == self.flipped.name:
+            return
         self._guard(self.log.decided, life.engine, decided)
 
     def _died(self, life: Life, error: BaseException) -> None:
         if self.lives.get(life.replica_id) is not life:
             return
-        if life.replica_id in self._failing:
+        if life.replica_id in self._failing or life.replica_id == self.flipped.name:
             self.note(f"{life.replica_id} stops: {error}")
             self.kill(life.replica_id)
+            if isinstance(error, DataDirectoryError) and life.replica_id == self.flipped.name:
+                self.flipped.expelled.add(life.replica_id)
             self.later(1.0, "start", life.replica_id)
         else:
             self.violate("died", f"{life.replica_id}: {type(error).__name__}: {error}")
@@ -417,36 +451,6 @@ class World:
     def note(self, line: str) -> None:
         """For the story of the run."""
         self._story.append(f"{self.loop.now - START_SECONDS:8.3f}  {line}")
-
-
-def simulate(
-    seed: int,
-    allowed: Sequence[str] = faults.ALL,
-    mutant: str = "",
-    fault_seconds: float = FAULT_SECONDS,
-) -> Verdict:
-    """Run one seed, with one correction taken away perhaps. pysyncobj's clock is the running replica's meanwhile."""
-    stock = pysyncobj.syncobj.monotonicTime
-    level = logging.root.manager.disable
-    pysyncobj.syncobj.monotonicTime = clocks.current_monotonic
-    logging.disable(logging.CRITICAL)
-    try:
-        with mutants.applied(mutant):
-            return World(seed, allowed, fault_seconds).run()
-    finally:
-        logging.disable(level)
-        pysyncobj.syncobj.monotonicTime = stock
-
-
-def simulate_cleanly(
-    seed: int, allowed: Sequence[str], mutant: str, fault_seconds: float
-) -> Verdict:
-    """`simulate`, with garbage collected after the run and not in it."""
-    gc.disable()
-    try:
-        return simulate(seed, allowed, mutant, fault_seconds)
-    finally:
-        gc.collect()
 
 
 async def _transfer(life: Life) -> None:

@@ -68,6 +68,9 @@ class StatusResponse(_message.Message):
     INVARIANTS_FIELD_NUMBER: _builtins.int
     GRANTS_TOTAL_FIELD_NUMBER: _builtins.int
     DIGEST_INDEX_FIELD_NUMBER: _builtins.int
+    DIVERGENCE_FIELD_NUMBER: _builtins.int
+    AGREED_INDEX_FIELD_NUMBER: _builtins.int
+    DIFFERING_FIELD_NUMBER: _builtins.int
     replica_id: _builtins.str
     cluster_id: _builtins.str
     address: _builtins.str
@@ -102,8 +105,16 @@ class StatusResponse(_message.Message):
     """fencing counter: grants since the group was made"""
     digest_index: _builtins.int
     """the index both digests were taken at"""
+    divergence: _builtins.str
+    """why this replica serves no more: it differs from the others; empty while it does not"""
+    agreed_index: _builtins.int
+    """highest index at which a majority was seen to have this replica's chain digest"""
     @_builtins.property
     def replicas(self) -> _containers.RepeatedCompositeFieldContainer[Global___Replica]: ...
+    @_builtins.property
+    def differing(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """other replicas that differ from the majority"""
+
     def __init__(
         self,
         *,
@@ -133,10 +144,13 @@ class StatusResponse(_message.Message):
         invariants: _builtins.str = ...,
         grants_total: _builtins.int = ...,
         digest_index: _builtins.int = ...,
+        divergence: _builtins.str = ...,
+        agreed_index: _builtins.int = ...,
+        differing: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "allocations_live", b"allocations_live", "applied_index", b"applied_index", "chain_digest", b"chain_digest", "clock_ms", b"clock_ms", "cluster_id", b"cluster_id", "commit_index", b"commit_index", "content_digest", b"content_digest", "digest_index", b"digest_index", "grants_total", b"grants_total", "http_address", b"http_address", "invariants", b"invariants", "leader_address", b"leader_address", "leader_id", b"leader_id", "lowest_index", b"lowest_index", "nodes_total", b"nodes_total", "replica_id", b"replica_id", "replicas", b"replicas", "requests_waiting", b"requests_waiting", "role", b"role", "rules_version", b"rules_version", "snapshot_index", b"snapshot_index", "stored_index", b"stored_index", "term", b"term", "uptime_ms", b"uptime_ms", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "agreed_index", b"agreed_index", "allocations_live", b"allocations_live", "applied_index", b"applied_index", "chain_digest", b"chain_digest", "clock_ms", b"clock_ms", "cluster_id", b"cluster_id", "commit_index", b"commit_index", "content_digest", b"content_digest", "differing", b"differing", "digest_index", b"digest_index", "divergence", b"divergence", "grants_total", b"grants_total", "http_address", b"http_address", "invariants", b"invariants", "leader_address", b"leader_address", "leader_id", b"leader_id", "lowest_index", b"lowest_index", "nodes_total", b"nodes_total", "replica_id", b"replica_id", "replicas", b"replicas", "requests_waiting", b"requests_waiting", "role", b"role", "rules_version", b"rules_version", "snapshot_index", b"snapshot_index", "stored_index", b"stored_index", "term", b"term", "uptime_ms", b"uptime_ms", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from raftalloc.server.leadership import Leadership
     from raftalloc.server.rpc import Call
     from raftalloc.service.engine import Engine
+    from raftalloc.service.gossip import Gossip
 
 
 class AdminServicer:
@@ -29,6 +30,7 @@ class AdminServicer:
         store: EventStore,
         consensus: Consensus,
         leadership: Leadership,
+        gossip: Gossip,
         clock: Clock,
         version: str,
     ) -> None:
@@ -38,6 +40,7 @@ class AdminServicer:
         self._store = store
         self._consensus = consensus
         self._leadership = leadership
+        self._gossip = gossip
         self._clock = clock
         self._version = version
         self._started = clock.monotonic()
@@ -50,7 +53,7 @@ class AdminServicer:
         lowest, stored = await self._store.bounds()
         # From here on nothing is awaited: all figures are of the same moment.
         engine, state, consensus = self._engine, self._engine.state, self._consensus
-        leadership = self._leadership
+        leadership, digests = self._leadership, self._gossip.digests
         response = admin_pb2.StatusResponse(
             replica_id=leadership.replica_id,
             cluster_id=self._config.cluster_id,
@@ -76,6 +79,9 @@ class AdminServicer:
             uptime_ms=int((self._clock.monotonic() - self._started) * 1000),
             replicas=self._replicas(),
             grants_total=state.token,
+            divergence="" if digests.divergence is None else str(digests.divergence),
+            agreed_index=digests.agreed_index,
+            differing=sorted(digests.differing),
         )
         if request.with_digest:
             index, chain, content = engine.digests()
