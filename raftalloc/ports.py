@@ -6,7 +6,8 @@ loop's clock, a socket, a file or a subprocess but through one of Clock, Disk, N
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -183,6 +184,40 @@ class Spawn(Protocol):
         """Run `python -m module arguments...`."""
 
 
+@dataclass(frozen=True, slots=True)
+class Image:
+    """A snapshot on its way between replicas.
+
+    index, term: of the last entry that is in it. members: the group's configuration as of it. manifest, state: the
+    service's. Where the service gives one, term and members are empty: Raft knows them.
+    """
+
+    index: int
+    term: int
+    members: bytes
+    manifest: bytes
+    state: bytes
+
+
+class Machine(Protocol):
+    """The replicated state machine, as Raft sees it, but for `apply`."""
+
+    def installed(self) -> Image | None:
+        """What is known of the snapshot it recovered from, if that came from another replica; without the state."""
+
+    def begin(self, first_index: int) -> int:
+        """The log begins there; answers the index up to which the state holds all. Called once, before any apply."""
+
+    async def image(self, at_least: int) -> Image | None:
+        """The newest durable snapshot, at or above an index; None where the state is not there yet."""
+
+    async def keep(self, image: Image) -> None:
+        """Make a snapshot of another replica durable; nothing is applied meanwhile. Raises DataDirectoryError."""
+
+    def adopt(self, image: Image) -> None:
+        """Go on from the snapshot that was kept last, as if all up to its index had been applied."""
+
+
 class Consensus(Protocol):
     """The replicated log, as the service sees it: bytes in, the same bytes out, in one order, on every replica."""
 
@@ -200,6 +235,9 @@ class Consensus(Protocol):
 
     def transfer(self, to_replica_id: str) -> Awaitable[str]:
         """Stand back; answers the new leader's id."""
+
+    def compact(self, index: int) -> None:
+        """A durable snapshot has all up to `index`, which is applied: the log may forget it."""
 
     @property
     def is_leader(self) -> bool:
@@ -224,6 +262,24 @@ class Consensus(Protocol):
     @property
     def applied_index(self) -> int:
         """Last index that is applied, Raft's own entries included."""
+
+
+class Peers(Protocol):
+    """The other members, for messages that are not Raft's."""
+
+    @property
+    def others(self) -> tuple[str, ...]:
+        """Replica ids of the other members, sorted."""
+
+    @property
+    def leader_id(self) -> str:
+        """Replica id of the leader, or empty."""
+
+    def tell(self, replica_id: str, message: dict[str, Any]) -> bool:
+        """Send a message of the service to another member; whether it may arrive. Never waits."""
+
+    def on_message(self, kind: str, callback: Callable[[str, dict[str, Any]], None]) -> None:
+        """Hear (replica id, message) of the service's messages whose `type` is `kind`."""
 
 
 class EventStore(Protocol):

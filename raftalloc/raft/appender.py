@@ -61,6 +61,7 @@ class _Before:
     next_index: int = 1
     base: int = 1
     base_term: int = 0
+    base_members: bytes = b""
     current_term: int = 0
     vote: str | None = None
     commit: int = 0
@@ -181,6 +182,7 @@ class Appender:
             next_index=before.next_index,
             base=before.base,
             base_term=before.base_term,
+            base_members=before.base_members,
             current_term=before.current_term,
             vote=before.vote,
             commit=before.commit,
@@ -198,6 +200,7 @@ class Appender:
             next_index=contents.next_index,
             base=contents.base,
             base_term=contents.base_term,
+            base_members=contents.base_members,
             current_term=contents.current_term,
             vote=contents.vote,
             commit=contents.commit,

@@ -20,12 +20,14 @@ class Contents:
 
     base: the first index that is kept; below is what a snapshot has. start > base while reading a log whose older
     segments are gone, until the record that says so is met. base_term: term of the entry before `base`.
+    base_members: the group's configuration as of that entry; empty where none was noted.
     """
 
     entries: list[Entry] = field(default_factory=list)
     start: int = 1
     base: int = 1
     base_term: int = 0
+    base_members: bytes = b""
     current_term: int = 0
     vote: str | None = None
     commit: int = 0
@@ -64,7 +66,7 @@ class Contents:
         elif kind == TRUNCATE:
             self.truncate(a)
         elif kind == BASE:
-            self.rebase(a, b)
+            self.rebase(a, b, payload)
         elif kind == COMMIT:
             self.commit = a
         else:
@@ -83,11 +85,11 @@ class Contents:
         else:
             del self.entries[last_index + 1 - self.start :]
 
-    def rebase(self, first_index: int, term_before: int) -> None:
+    def rebase(self, first_index: int, term_before: int, members: bytes = b"") -> None:
         """Forget what is below `first_index`; beyond the end, begin anew there."""
         if first_index < self.base:
             raise Impossible(f"the first index went back from {self.base} to {first_index}")
-        self.base, self.base_term = first_index, term_before
+        self.base, self.base_term, self.base_members = first_index, term_before, members
         if first_index >= self.next_index:
             self.entries.clear()
             self.start = first_index

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 HELD_MAX: Final = 100_000
 """While a disk hangs. What is more is dropped, as a wire may; the others ask again."""
-_CLAIMS_ONLY_ITS_TERM: Final = ("append_entries", "timeout_now", "gossip")
+_CLAIMS_ONLY_ITS_TERM: Final = ("append_entries", "timeout_now", "gossip", "snapshot_chunk")
 
 
 class Gate:

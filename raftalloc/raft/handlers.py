@@ -66,6 +66,11 @@ class Handlers(Reading):
             self._on_pre_vote(node, message)
         elif kind == "timeout_now":
             self._on_timeout_now(node, message)
+        else:
+            self.handle_other(node, message)
+
+    def handle_other(self, node: Any, message: Message) -> None:
+        """What is not about appending or voting; here nothing."""
 
     # Appending, on a follower
 
@@ -105,7 +110,12 @@ class Handlers(Reading):
         self._SyncObj__leaderCommitIndex = message["commit_index"]
 
     def _mismatch(self, previous: int, previous_term: int) -> int:
-        """0 where our log holds that entry; else the index from which the leader should try again."""
+        """0 where our log holds that entry; else the index from which the leader should try again.
+
+        What a snapshot has is committed, so whoever leads has the same.
+        """
+        if previous < self._SyncObj__raftLog.first_index - 1:
+            return 0
         last = self._last()[0]
         if previous > last:
             return last + 1
@@ -121,10 +131,10 @@ class Handlers(Reading):
     def _take(self, previous: int, entries: Sequence[LogEntry]) -> None:
         """Append what we do not have. What we have and matches stays: the message may be an old one."""
         assert not entries or entries[0][1] == previous + 1, "entries follow what was verified"
-        last = self._last()[0]
+        first, last = self._SyncObj__raftLog.first_index, self._last()[0]
         for command, index, term in entries:
             if index <= last:
-                if self._term_at(index) == term:
+                if index < first or self._term_at(index) == term:
                     continue
                 self._cut_from(index)
                 last = index - 1
@@ -156,8 +166,13 @@ class Handlers(Reading):
                 "reset": not success,
                 "success": success,
                 "round": message.get("round", 0),
+                **self._also_answered(),
             },
         )
+
+    def _also_answered(self) -> Message:
+        """What an answer to an append says besides."""
+        return {}
 
     # The answers, on the leader
 

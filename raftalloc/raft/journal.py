@@ -4,7 +4,8 @@ Changes gather in memory; `sync` writes all that gathered as one batch and one f
 next batch gathers meanwhile. What is said to others must wait until `durable_mark` has reached the `mark` there was
 when it was put together. A disk that fails once is not believed again: after an error nothing becomes durable any more.
 
-The entries are kept in memory too. Format, damage and tearing: records.py, segments.py, recovery.py.
+The entries are kept in memory too. Below `first_index` they are in a snapshot; of those only the last one's term and
+the group's configuration are known. Format, damage and tearing: records.py, segments.py, recovery.py.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ logger = logging.getLogger(__name__)
 
 SEGMENT_BYTES: Final = 64 << 20
 LOCK: Final = "lock"
+BATCH_ENTRIES_MAX: Final = 1024
+_NO_OP: Final = b"\x01"
 
 
 class Journal:
@@ -137,6 +140,44 @@ class Journal:
         return self._contents.next_index - 1
 
     @property
+    def base_members(self) -> bytes:
+        """The group's configuration as of the entry before the first; empty where none was noted."""
+        return self._contents.base_members
+
+    def term_at(self, index: int) -> int:
+        """Of an entry, or of the one before the first; -1 where that is not known."""
+        contents = self._contents
+        at = index - contents.start
+        if 0 <= at < len(contents.entries):
+            return contents.entries[at][2]
+        return contents.base_term if index == contents.base - 1 > 0 else -1
+
+    def batch_from(self, index: int, bytes_max: int) -> tuple[list[Entry], int]:
+        """Entries from `index` on, one at least, until they hold `bytes_max`; and how much they hold."""
+        at = index - self._contents.start
+        assert at >= 0, f"entry {index} is forgotten"
+        batch = self._contents.entries[at : at + BATCH_ENTRIES_MAX]
+        size = 0
+        for count, (command, _, _) in enumerate(batch, 1):
+            size += len(command)
+            if size >= bytes_max:
+                del batch[count:]
+                break
+        return batch, size
+
+    def tail_from(self, last_index: int, entries_max: int, bytes_max: int) -> int:
+        """The first of so many entries, of so many bytes, that end at `last_index`."""
+        entries, start = self._contents.entries, self._contents.start
+        at = last_index + 1 - start
+        lowest, size = max(0, at - entries_max), 0
+        while at > lowest:
+            size += len(entries[at - 1][0])
+            if size > bytes_max:
+                break
+            at -= 1
+        return start + at
+
+    @property
     def failure(self) -> Exception | None:
         """What ended it."""
         return self._failure
@@ -239,16 +280,22 @@ class Journal:
 
     def deleteEntriesTo(self, entryTo: int) -> None:  # noqa: N802, N803
         """Forget the entries below this position: a snapshot has them."""
-        if entryTo > 0:
+        if 0 < entryTo <= len(self._contents.entries):
             before = self._contents.entries[entryTo - 1]
             self.rebase(before[1] + 1, before[2])
 
-    def rebase(self, first_index: int, term_before: int) -> None:
+    def rebase(self, first_index: int, term_before: int, members: bytes = b"") -> None:
         """Keep entries from `first_index` on; beyond the end, begin anew there. Files go once that is durable.
 
-        term_before: of the entry at first_index - 1, which a snapshot has.
+        term_before, members: of the entry at first_index - 1, which a snapshot has, and the configuration as of it.
         """
-        self._change((BASE, first_index, term_before, b""))
+        self._change((BASE, first_index, term_before, members))
+
+    def install(self, index: int, term: int, members: bytes) -> None:
+        """Behind a snapshot of `index`: entries that follow the same entry stay, others were never committed."""
+        if self.term_at(index) != term and index <= self.last_index:
+            self._truncate(index - 1)
+        self.rebase(index + 1, term, members)
 
     def _truncate(self, last_index: int) -> None:
         self._change((TRUNCATE, last_index, 0, b""))
@@ -260,18 +307,23 @@ class Journal:
     @overload
     def __getitem__(self, item: slice) -> list[Entry]: ...
     def __getitem__(self, item: int | slice) -> Entry | list[Entry]:
-        return self._contents.entries[item]
+        entries = self._contents.entries
+        if entries or isinstance(item, slice) or self._contents.base == 1:
+            return entries[item]
+        # pysyncobj knows no empty log: it is shown the entry that the snapshot ends with.
+        return (_NO_OP, self._contents.base - 1, self._contents.base_term)
 
     def __len__(self) -> int:
-        return len(self._contents.entries)
+        """As pysyncobj counts: 0 only where nothing has ever been."""
+        return len(self._contents.entries) or int(self._contents.base > 1)
 
     def setRaftCommitIndex(self, raftCommitIndex: int) -> None:  # noqa: N802, N803
         """Remember it as a hint; written with the next batch, or by `onOneSecondTimer`."""
         self._contents.commit = raftCommitIndex
 
     def getRaftCommitIndex(self) -> int:  # noqa: N802
-        """As far as it is known; 1 at least, as pysyncobj has it, and never behind the end."""
-        return max(1, min(self._contents.commit, self.last_index))
+        """As far as it is known: 1 at least, as pysyncobj has it, all that a snapshot has, never behind the end."""
+        return max(1, self.first_index - 1, min(self._contents.commit, self.last_index))
 
     def setCurrentTerm(self, term: int, votedForNodeId: str | None) -> None:  # noqa: N802, N803
         """Note term and vote. Not durable before `durable_mark` says so."""

@@ -19,14 +19,15 @@ from raftalloc.errors import (
     ReplicaFailed,
     Unavailable,
 )
+from raftalloc.raft.amnesiac import Amnesiac
 from raftalloc.raft.driver import Driver
 from raftalloc.raft.local import LocalNetwork
 from raftalloc.raft.timing import DEFAULT_TIMING, check_addresses, check_timing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Coroutine, Mapping
 
-    from raftalloc.ports import Clock, LogDisk, Net, Poller, Rng
+    from raftalloc.ports import Clock, LogDisk, Machine, Net, Poller, Rng
     from raftalloc.raft.timing import Timing
 
 logger = logging.getLogger(__name__)
@@ -47,6 +48,7 @@ class RaftLog(Protocol):
     is_raft_leader: bool
     leads: bool
     has_more_to_do: bool
+    is_paused: bool
 
     def tick(self) -> None:
         """Let it do what is due."""
@@ -68,6 +70,12 @@ class RaftLog(Protocol):
 
     def ask_to_stand(self, to_replica_id: str) -> bool:
         """Whether a follower that has all of the log could be told to stand for election."""
+
+    def compact(self, index: int) -> None:
+        """Forget entries up to `index`, but for the tail that slow followers may need."""
+
+    def tell(self, replica_id: str, message: dict[str, Any]) -> bool:
+        """Send a message of the service; whether it may arrive."""
 
     def close(self) -> None:
         """Let go of journal and wire."""
@@ -94,6 +102,7 @@ class Member:
         say: Callable[[], bytes] = bytes,
         listen: Callable[[str, bytes], None] = lambda _replica_id, _data: None,
         timing: Timing = DEFAULT_TIMING,
+        machine: Machine | None = None,
     ) -> None:
         """Prepare a member; nothing is opened before `start`.
 
@@ -101,7 +110,8 @@ class Member:
         a LocalNetwork as `net`. directory: exists; the journal is kept in it, on log_disk, which is this member's
         own. apply: called once per entry, in order, with its index. on_fatal: called once, with what stopped this
         replica. stamp, hear: the group's time, which the leader's heartbeats carry. say, listen: what members tell
-        each other every GOSSIP_SECONDS besides; an empty answer of `say` is not sent, and `listen` must not raise.
+        each other every GOSSIP_SECONDS besides; an empty answer of `say` is not sent, and `listen` must not raise. machine: what
+        takes and gives snapshots; without one there are none, and the log is kept whole.
 
         Raises ConfigError for addresses, timing that cannot be used.
         """
@@ -117,6 +127,9 @@ class Member:
         self.say = say
         self.listen = listen
         self.deliver = apply
+        self.machine: Machine = machine or Amnesiac()
+        self._listeners: dict[str, Callable[[str, dict[str, Any]], None]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
         self.clock = clock
         self.rng = rng
         self.net = net
@@ -192,11 +205,50 @@ class Member:
     async def stop(self) -> None:
         """Leave the network and close the journal; nothing is applied after. May be called twice."""
         self.driver.stop()
+        for task in list(self._tasks):
+            task.cancel()
         log, self._log = self._log, None
         if log is not None:
             log.close()
         self._fail_pending(OutcomeUnknown("this replica has stopped"))
         _fail_each(self._reading, NoLeader("this replica has stopped"))
+
+    def compact(self, index: int) -> None:
+        """A durable snapshot has all up to `index`, which is applied: the log may forget it."""
+        if self._log is not None and self._failure is None:
+            self._log.compact(index)
+
+    @property
+    def others(self) -> tuple[str, ...]:
+        """Replica ids of the other members, sorted."""
+        return tuple(sorted(self.peers.keys() - {self.replica_id}))
+
+    def tell(self, replica_id: str, message: dict[str, Any]) -> bool:
+        """Send a message of the service to another member; whether it may arrive. Never waits."""
+        return self._log is not None and self._log.tell(replica_id, message)
+
+    def on_message(self, kind: str, callback: Callable[[str, dict[str, Any]], None]) -> None:
+        """Hear (replica id, message) of the service's messages whose `type` is `kind`."""
+        self._listeners[kind] = callback
+
+    def heard(self, replica_id: str, message: dict[str, Any]) -> bool:
+        """Pass a message of another member on; whether anybody listens."""
+        callback = self._listeners.get(message["type"])
+        if callback is not None:
+            callback(replica_id, message)
+        return callback is not None
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run something that waits; what it raises stops this member."""
+        task = asyncio.get_running_loop().create_task(work, name=f"raft-{self.replica_id}")
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if isinstance(error, Exception):
+            self.fail(error)
 
     async def transfer(self, to_replica_id: str) -> str:
         """Stand back for another replica (empty: the one that is furthest); answers who leads then.
@@ -251,6 +303,11 @@ class Member:
     def commit_index(self) -> int:
         """Raft's commit index."""
         return 0 if self._log is None else self._log.commit_index
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether it waits for a snapshot of the leader, or is about to take its state from one."""
+        return self._log is not None and self._log.is_paused
 
     @property
     def applied_index(self) -> int:

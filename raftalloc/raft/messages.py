@@ -66,13 +66,36 @@ KINDS: Final[Mapping[str, Mapping[str, Field]]] = {
         "entries": ENTRIES,
         "at_ms": optional(COUNT),
     },
-    "next_node_idx": {"term": COUNT, "next_node_idx": COUNT, "reset": FLAG, "success": FLAG},
+    "next_node_idx": {
+        "term": COUNT,
+        "next_node_idx": COUNT,
+        "reset": FLAG,
+        "success": FLAG,
+        "wants": optional(COUNT),
+    },
     "request_vote": {"term": COUNT, "last_log_index": COUNT, "last_log_term": COUNT},
     "response_vote": {"term": COUNT},
     "pre_vote": {"term": COUNT, "last_log_index": COUNT, "last_log_term": COUNT},
     "pre_vote_answer": {"term": COUNT, "granted": FLAG, "current": COUNT},
     "timeout_now": {"term": COUNT},
     "gossip": {"term": COUNT, "gossip": BLOB},
+    "snapshot_chunk": {
+        "term": COUNT,
+        "commit_index": COUNT,
+        "index": COUNT,
+        "index_term": COUNT,
+        "size": COUNT,
+        "digest": BLOB,
+        "offset": COUNT,
+        "data": BLOB,
+    },
+    "snapshot_answer": {
+        "term": COUNT,
+        "digest": BLOB,
+        "offset": COUNT,
+        "taken": FLAG,
+        "next_node_idx": COUNT,
+    },
 }
 
 _ROWS: Final[dict[str, tuple[tuple[str, Any, int, int, bool], ...]]] = {

@@ -187,7 +187,5 @@ class Quorum:
         return index, term
 
     def _term_at(self, index: int) -> int:
-        """Of an entry that our log holds; -1 where it does not."""
-        log = self._SyncObj__raftLog
-        at = index - log[0][1]
-        return int(log[at][2]) if 0 <= at < len(log) else -1
+        """Of an entry that our log holds, or of the one before its first; -1 where it does not."""
+        return int(self._SyncObj__raftLog.term_at(index))

@@ -7,7 +7,8 @@ segment's seed, so that a record of another segment does not pass for one of thi
     ENTRY      a: index                 b: term               payload: the command
     VOTE       a: term                                        payload: nothing for no vote, else `+` and who has it
     TRUNCATE   a: last index kept                             what is above was in conflict with the leader's
-    BASE       a: first index kept      b: term before it     what is below is in a snapshot
+    BASE       a: first index kept      b: term before it     payload: the group's configuration before it, if known;
+                                                              what is below is in a snapshot
     COMMIT     a: commit index, as known when it was written; a hint, that may lag
 
 A BATCH holds all records up to its end, then zeros up to a multiple of 8, then the nonce again. One batch is written

@@ -110,6 +110,7 @@ def read_log(
         start=first.next_index,
         base=first.base,
         base_term=first.base_term,
+        base_members=first.base_members,
         current_term=first.current_term,
         vote=first.vote,
         commit=first.commit,

@@ -28,7 +28,7 @@ from pysyncobj.version import VERSION
 from raftalloc.errors import ConfigError, DataDirectoryError, OutcomeUnknown, Overloaded
 from raftalloc.raft import guard
 from raftalloc.raft.gate import Gate
-from raftalloc.raft.handlers import Handlers
+from raftalloc.raft.installing import Installing
 from raftalloc.raft.journal import Journal
 from raftalloc.raft.local import LocalNetwork
 from raftalloc.raft.member import Member
@@ -90,7 +90,7 @@ class Replica(Member):
         return log
 
 
-class _Log(Handlers, SyncObj):
+class _Log(Installing, SyncObj):
     """A SyncObj, with what `Replica` needs done differently. Methods named `_SyncObj__x` override its private `__x`."""
 
     # Declared for mypy, which finds no types in pysyncobj.
@@ -115,12 +115,19 @@ class _Log(Handlers, SyncObj):
         super().__init__(
             me, list(others), conf=conf, nodeClass=Node, transport=transport, transportClass=_Wire
         )
+        try:
+            self.resume()
+        except BaseException:
+            self._SyncObj__transport.destroy()
+            raise
+        self._SyncObj__raftCommitIndex = journal.getRaftCommitIndex()
         self._gate = self._SyncObj__transport = Gate(self._SyncObj__transport, journal)
         journal.on_durable = self._on_durable
         journal.on_fatal = owner.fail
 
     def _on_durable(self) -> None:
         self._gate.release()
+        self._wake_durable()
         self._owner.driver.kick()
 
     @property
@@ -166,7 +173,7 @@ class _Log(Handlers, SyncObj):
     def has_more_to_do(self) -> bool:
         """Whether another tick would commit or apply something without anyone being heard of before."""
         durable, commit = self._journal.durable_index, self.raftCommitIndex
-        if min(commit, durable) > self.raftLastApplied:
+        if min(commit, durable) > self.raftLastApplied and not self.is_paused:
             return True
         return not self.otherNodes and self.is_raft_leader and durable > commit
 
@@ -192,6 +199,7 @@ class _Log(Handlers, SyncObj):
     def tick(self) -> None:
         """Let it do what is due, without waiting; then have written what it wants to be written."""
         self.ask_before_standing()
+        self.sweep()
         self.doTick(0)
         self.serve_readers()
         self._journal.sync()
@@ -259,6 +267,16 @@ class _Log(Handlers, SyncObj):
         self.transferLeadership(node, lambda _result, reason: answers.append(reason))
         return answers == [FAIL_REASON.SUCCESS]
 
+    def tell(self, replica_id: str, message: dict[str, Any]) -> bool:
+        """Send a message of the service; whether it may arrive."""
+        node = next((node for node in self.otherNodes if node.id == replica_id), None)
+        return node is not None and bool(self._SyncObj__transport.send(node, message))
+
+    def handle_other(self, node: Node, message: dict[str, Any]) -> None:
+        """See Handlers; the service has messages of its own."""
+        if not self._owner.heard(node.id, message):
+            super().handle_other(node, message)
+
     def close(self) -> None:
         """Close links and journal."""
         self.destroy()
@@ -314,6 +332,8 @@ class _Log(Handlers, SyncObj):
 
     def _SyncObj__applyLogEntries(self) -> bool:  # noqa: N802
         """Apply what is committed and durable, for APPLY_SECONDS at most; the index moves before anyone is told."""
+        if self.is_paused:
+            return False
         clock, journal = self._owner.clock, self._journal
         until = clock.monotonic() + APPLY_SECONDS
         # Not beyond what is durable: the event store must not have what the journal may lose.
@@ -321,7 +341,7 @@ class _Log(Handlers, SyncObj):
         while self._SyncObj__raftLastApplied < ready:
             index = self._SyncObj__raftLastApplied + 1
             command, found_index, term = journal[index - journal.first_index]
-            assert found_index == index, "the log is kept whole, from index 1"
+            assert found_index == index, "the log has all that is not applied"
             result = self._deliver(index, command)
             self._SyncObj__raftLastApplied = index
             for proposed_term, callback in self._SyncObj__commandsWaitingCommit.pop(index, ()):
@@ -344,8 +364,15 @@ class _Log(Handlers, SyncObj):
             )
         return None
 
+    def _forget_callers(self, index: int) -> None:
+        """See Installing."""
+        waiting = self._SyncObj__commandsWaitingCommit
+        for known in [known for known in waiting if known <= index]:
+            for _, callback in waiting.pop(known):
+                callback(None, FAIL_REASON.DISCARDED)
+
     def _SyncObj__tryLogCompaction(self) -> None:  # noqa: N802
-        """Never: it truncates the journal in place and loses writes (docs/consensus.md)."""
+        """Never: it truncates the journal in place and loses writes. See Offering.compact."""
 
 
 class _Peer(TCPNode):

@@ -46,8 +46,8 @@ class Header:
     """What a segment begins with. With it, a log needs no older segment than that of its first index.
 
     sequence: of the segment, from 1, without gaps. batch: number of the last batch before it. next_index: of the next
-    entry at that point. base, base_term: first index kept and the term before it. current_term, vote (None: nobody),
-    commit: as they were then.
+    entry at that point. base, base_term, base_members: first index kept, and term and configuration before it.
+    current_term, vote (None: nobody), commit: as they were then. Segments of before there was `base_members` lack it.
     """
 
     cluster_id: str
@@ -61,6 +61,7 @@ class Header:
     vote: str | None
     commit: int
     nonce: bytes
+    base_members: bytes = b""
 
     @property
     def identity(self) -> Identity:

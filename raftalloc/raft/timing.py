@@ -14,9 +14,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """Times of the group, its largest entry, and the size to which segments of the journal grow.
+    """Times of the group, its largest entry, the size to which segments of the journal grow, and what it keeps.
 
-    A leader that no quorum has answered for `election_max_ms` steps back.
+    A leader that no quorum has answered for `election_max_ms` steps back. tail_entries, tail_bytes: how much
+    of the log stays behind a snapshot, for followers that are slow; whichever is less.
     """
 
     heartbeat_ms: int = 50
@@ -24,6 +25,8 @@ class Timing:
     election_max_ms: int = 600
     entry_bytes_max: int = 8 << 20
     segment_bytes: int = 64 << 20
+    tail_entries: int = 10_000
+    tail_bytes: int = 64 << 20
 
 
 DEFAULT_TIMING: Final = Timing()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from raftalloc.ports import Image
 from raftalloc.raft.disk import SystemLogDisk
 from raftalloc.raft.local import LocalNetwork
 from raftalloc.raft.replica import Replica
@@ -18,6 +19,45 @@ if TYPE_CHECKING:
 
 CLOCK = SystemClock()
 TIMING = Timing(heartbeat_ms=30, election_min_ms=300, election_max_ms=600)
+
+
+class ListMachine:
+    """A `ports.Machine` whose state is the list of all that was applied; it survives restarts, as a disk does."""
+
+    def __init__(self) -> None:
+        self.applied: list[tuple[int, bytes]] = []
+        self.durable: Image | None = None
+        self.kept: Image | None = None
+        self.adopted: list[int] = []
+
+    @property
+    def index(self) -> int:
+        return self.applied[-1][0] if self.applied else 0
+
+    def installed(self) -> Image | None:
+        return self.kept
+
+    def begin(self, first_index: int) -> int:
+        return max(self.index, first_index - 1 if not self.applied and not self.durable else 0)
+
+    def take(self) -> int:
+        """A snapshot of now; answers its index."""
+        state = b"\n".join(b"%d %s" % item for item in self.applied)
+        self.durable = Image(self.index, 0, b"", b"manifest", state)
+        return self.index
+
+    async def image(self, at_least: int) -> Image | None:
+        found = self.durable
+        return found if found is not None and found.index >= at_least else None
+
+    async def keep(self, image: Image) -> None:
+        await CLOCK.sleep(0.001)
+        self.kept = self.durable = image
+
+    def adopt(self, image: Image) -> None:
+        lines = (line.split(b" ", 1) for line in image.state.split(b"\n"))
+        self.applied[:] = [(int(index), entry) for index, entry in lines]
+        self.adopted.append(image.index)
 
 
 class Group:
@@ -36,6 +76,7 @@ class Group:
         self.fatal: list[tuple[str, BaseException]] = []
         self.replicas: dict[str, Replica] = {}
         self.on_apply: Callable[[str, int, bytes], None] = lambda replica_id, index, entry: None
+        self.machines: dict[str, ListMachine] = {}
 
     @property
     def network(self) -> LocalNetwork:
@@ -51,7 +92,8 @@ class Group:
 
         def apply(index: int, entry: bytes) -> object:
             self.on_apply(replica_id, index, entry)
-            self.applied[replica_id].append((index, entry))
+            if not self.machines or index > self.machines[replica_id].index:
+                self.applied[replica_id].append((index, entry))
             return (replica_id, index)
 
         return Replica(
@@ -68,12 +110,24 @@ class Group:
             stamp=lambda: 4711,
             hear=self.heard[replica_id].append,
             timing=timing,
+            machine=self.machines.get(replica_id),
         )
 
-    async def start(self, *replica_ids: str) -> None:
+    def with_machines(self) -> None:
+        """Each has a state of its own, that snapshots are taken of."""
+        for replica_id in self.ids:
+            machine = self.machines[replica_id] = ListMachine()
+            machine.applied = self.applied[replica_id]
+
+    def forget(self, replica_id: str) -> None:
+        """Take a snapshot there, and let its log be compacted."""
+        self.replicas[replica_id].compact(self.machines[replica_id].take())
+
+    async def start(self, *replica_ids: str, timing: Timing = TIMING) -> None:
         for replica_id in replica_ids or self.ids:
-            self.applied[replica_id].clear()
-            self.replicas[replica_id] = self.make(replica_id)
+            if not self.machines:
+                self.applied[replica_id].clear()
+            self.replicas[replica_id] = self.make(replica_id, timing)
             await self.replicas[replica_id].start()
 
     async def stop(self, *replica_ids: str) -> None:

@@ -98,6 +98,7 @@ class FakeConsensus:
         self.commit_index = 0
         self.applied_index = 2
         self.proposed: list[bytes] = []
+        self.compacted: list[int] = []
         self.gate = asyncio.Event()
         self.gate.set()
         self.fail_with: Exception | None = None
@@ -113,6 +114,9 @@ class FakeConsensus:
 
     async def transfer(self, to_replica_id: str) -> str:
         raise AssertionError("not here")
+
+    def compact(self, index: int) -> None:
+        self.compacted.append(index)
 
     def follow(self, leader_id: str) -> None:
         self.is_leader, self.role, self.leader_id = False, "follower", leader_id

@@ -29,7 +29,12 @@ ENTRY = tuple[bytes, int, int]
 
 
 class MemoryLog(list[ENTRY]):
-    """As pysyncobj's journal."""
+    """As our journal, before any compaction."""
+
+    first_index = 1
+
+    def term_at(self, index: int) -> int:
+        return self[index - 1][2] if 0 < index <= len(self) else -1
 
     def add(self, command: bytes, index: int, term: int) -> None:
         self.append((command, index, term))
