@@ -2,7 +2,8 @@
 
 The snapshot goes in chunks of ordinary messages, a few of them unconfirmed at a time, while entries and heartbeats go
 on. What a follower has confirmed is not sent again, unless it lost it. A transfer keeps its own copy of the snapshot,
-and the log behind it, so that no compaction makes it begin anew (A3); one whose follower is silent for long is given up.
+and the log behind it, so that no compaction makes it begin anew (A3); one whose follower is silent for long is given
+up.
 
 To Raft's messages come `snapshot_chunk` and `snapshot_answer`; an answer to an append may carry `wants`, the index that
 a snapshot must reach for a follower whose state was lost.
