@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from raftalloc.ports import Image
-from raftalloc.raft.handlers import LEADER, Message
+from raftalloc.raft.handlers import Message
+from raftalloc.raft.quorum import LEADER
 from raftalloc.raft.sending import Sending
 
 if TYPE_CHECKING:

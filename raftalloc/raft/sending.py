@@ -13,7 +13,8 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from raftalloc.raft.handlers import LEADER, Handlers
+from raftalloc.raft.handlers import Handlers
+from raftalloc.raft.quorum import LEADER
 
 if TYPE_CHECKING:
     from raftalloc.raft.contents import Entry
