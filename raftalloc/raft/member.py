@@ -110,8 +110,8 @@ class Member:
         a LocalNetwork as `net`. directory: exists; the journal is kept in it, on log_disk, which is this member's
         own. apply: called once per entry, in order, with its index. on_fatal: called once, with what stopped this
         replica. stamp, hear: the group's time, which the leader's heartbeats carry. say, listen: what members tell
-        each other every GOSSIP_SECONDS besides; an empty answer of `say` is not sent, and `listen` must not raise. machine: what
-        takes and gives snapshots; without one there are none, and the log is kept whole.
+        each other every GOSSIP_SECONDS besides; an empty answer of `say` is not sent, and `listen` must not raise.
+        machine: what takes and gives snapshots; without one there are none, and the log is kept whole.
 
         Raises ConfigError for addresses, timing that cannot be used.
         """
