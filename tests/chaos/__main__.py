@@ -38,7 +38,7 @@ def main() -> int:
     arguments.directory.mkdir(parents=True, exist_ok=True)
     directory = Path(tempfile.mkdtemp(prefix="chaos-", dir=arguments.directory))
     try:
-        ended = asyncio.run(_until_ended(_course(arguments, directory, report)))
+        ended = asyncio.run(until_ended(_course(arguments, directory, report)))
     except (RaftallocError, power.NoPowerDisk) as error:
         _say(f"{error}; no verdict, the data is kept in {directory}")
         return int(Exit.LOCAL)
@@ -73,7 +73,7 @@ async def _course(arguments: argparse.Namespace, directory: Path, report: Report
             report.etcd[name] = etcd.figures(rounds)
 
 
-async def _until_ended(course: Coroutine[Any, Any, None]) -> bool:
+async def until_ended(course: Coroutine[Any, Any, None]) -> bool:
     """Whether Ctrl-C or SIGTERM ended it; its processes are ended either way."""
     with ending() as ended:
         playing = asyncio.create_task(course)

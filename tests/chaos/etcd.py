@@ -167,10 +167,20 @@ class Members:
     async def put(self, key: str, row: int, seconds: float = CALL_SECONDS) -> bool:
         """Whether a write was acknowledged by this member."""
         try:
-            await self._ask(row, _PUT, put_request(key.encode(), b"x" * 100), seconds)
+            await self.write(key.encode(), b"x" * 100, row, seconds)
         except grpc.aio.AioRpcError:
             return False
         return True
+
+    async def write(
+        self, key: bytes, value: bytes, row: int, seconds: float = CALL_SECONDS
+    ) -> None:
+        """Returns when it is acknowledged. Raises AioRpcError."""
+        await self._ask(row, _PUT, put_request(key, value), seconds)
+
+    def pids(self) -> list[int]:
+        """In the order of the rows."""
+        return [self._processes[row].pid for row in sorted(self._processes)]
 
     async def wait_leader(self) -> int:
         """Row of the member that says it leads."""
@@ -210,7 +220,7 @@ class Members:
 
 
 def put_request(key: bytes, value: bytes) -> bytes:
-    """etcdserverpb.PutRequest: key is field 1, value field 2. Both shorter than 16,384 bytes."""
+    """etcdserverpb.PutRequest: key is field 1, value field 2."""
     return b"".join(
         bytes([number << 3 | 2]) + _varint(len(content)) + content
         for number, content in ((1, key), (2, value))
