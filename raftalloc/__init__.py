@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from raftalloc.client.allocation import Allocation
     from raftalloc.client.client import Client
+    from raftalloc.client.queueing import QueueSettings
     from raftalloc.client.requests import Constraint, Operator, Policy, Priority, ResourceRequest
     from raftalloc.client.reservation import Reservation
     from raftalloc.client.results import (
@@ -61,6 +62,7 @@ _HOMES = {
     "Overloaded": "raftalloc.errors",
     "Policy": "raftalloc.client.requests",
     "Priority": "raftalloc.client.requests",
+    "QueueSettings": "raftalloc.client.queueing",
     "QuotaUsage": "raftalloc.client.results",
     "RaftallocError": "raftalloc.errors",
     "Refusal": "raftalloc.client.results",
@@ -95,6 +97,7 @@ __all__ = [
     "Overloaded",
     "Policy",
     "Priority",
+    "QueueSettings",
     "QuotaUsage",
     "RaftallocError",
     "Refusal",

@@ -35,6 +35,7 @@ PUBLIC = [
     "Overloaded",
     "Policy",
     "Priority",
+    "QueueSettings",
     "QuotaUsage",
     "RaftallocError",
     "Refusal",

@@ -79,6 +79,14 @@ def resources(
     return found
 
 
+def thousandths(text: str, *, field: str) -> int:
+    """`2` or `0.5`, above 0, in thousandths."""
+    remedy = "write a number above 0 with at most three decimals, such as 2 or 0.5"
+    if not re.fullmatch(r"\d{1,6}(\.\d{1,3})?", text) or not Decimal(text):
+        raise InvalidRequest(field, f"{text!r:.40} is no weight", remedy)
+    return int(Decimal(text) * 1000)
+
+
 def duration(text: str | None, *, field: str) -> int:
     """`1h30m` -> ms. None is 0."""
     if text is None:

@@ -61,12 +61,16 @@ def set_quota(
         ),
     ] = None,
     parent: Annotated[str, typer.Option(help="The group it belongs to; root if left out.")] = "",
+    weight: Annotated[
+        str, typer.Option(help="Of its share in the queue, such as 2 or 0.5; stays if left out.")
+    ] = "",
 ) -> None:
     """Set the limits of an agent type or group, in place of all it had."""
     request = quotas_pb2.SetQuotaRequest(
         agent_type=agent_type,
         parent=parent,
         limits=arguments.resources(limits, field="limits", zero=True) if limits else {},
+        weight=arguments.thousandths(weight, field="weight") if weight else 0,
     )
     answer = connection.ask(lambda client: client.quotas.set_quota(request))
     connection.show(answer, lambda: _draw(answer.quota))
@@ -91,11 +95,13 @@ def quota_table(quotas: Iterable[quotas_pb2.QuotaUsage]) -> Table:
             quota.agent_type + (" (implicit)" if quota.implicit else ""),
             quota.parent or "-",
             str(quota.allocations_count),
+            f"{quota.weight / 1000:g}",
+            f"{quota.share_millionths / 10_000:.1f}%",
             " ".join(f"{kind.kind}={_used(kind)}/{_limit(kind)}" for kind in quota.kinds) or "-",
         )
         for quota in quotas
     )
-    return output.table("", ("TYPE", "PARENT", "LIVE#", "USED OF LIMIT"), rows)
+    return output.table("", ("TYPE", "PARENT", "LIVE#", "WEIGHT#", "SHARE#", "USED OF LIMIT"), rows)
 
 
 def _draw(quota: quotas_pb2.QuotaUsage) -> None:

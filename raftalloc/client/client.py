@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from raftalloc.client.calls import Caller, loop_time
+from raftalloc.client.queueing import QueueService
 from raftalloc.client.routing import Router, check_endpoint
 from raftalloc.client.services import (
     AdminService,
@@ -69,6 +70,7 @@ class Client:
         self.reservations = ReservationsService(caller)
         self.fleet = FleetService(caller)
         self.quotas = QuotasService(caller)
+        self.queue = QueueService(caller)
         self.events = EventsService(caller)
         self.admin = AdminService(caller)
 

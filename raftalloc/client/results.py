@@ -100,7 +100,7 @@ class KindQuota:
 
 
 class QuotaUsage(ByKind[KindQuota]):
-    """What an agent type may hold, and holds."""
+    """What an agent type may hold, and holds. share: its weighted dominant share of the fleet, from 0.0."""
 
     def __init__(self, message: quotas_pb2.QuotaUsage) -> None:
         """From the message."""
@@ -109,6 +109,8 @@ class QuotaUsage(ByKind[KindQuota]):
         self.parent = message.parent
         self.allocations_count = message.allocations_count
         self.implicit = message.implicit
+        self.weight = message.weight / 1000
+        self.share = message.share_millionths / 1_000_000
 
     def _nothing(self, kind: str) -> KindQuota:
         return KindQuota(used=0, limit=None, available=None, unit=unit_of(kind))

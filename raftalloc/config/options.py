@@ -45,6 +45,17 @@ class Placement:
 
 
 @dataclass(frozen=True, slots=True)
+class Queue:
+    """How the queue of a new group is served; afterwards the group itself knows (`raftalloc queue set`)."""
+
+    order: str = option(
+        "priority_with_fairshare",
+        choices=("fifo", "priority", "fair_share", "priority_with_fairshare"),
+    )
+    ageing_ms: int = option(3_600_000, low=0, high=10 * 366 * _DAY_MS)
+
+
+@dataclass(frozen=True, slots=True)
 class Fleet:
     """The machines."""
 
@@ -92,6 +103,7 @@ class Logging:
 SECTIONS: Final[Mapping[str, type]] = {
     "storage": Storage,
     "placement": Placement,
+    "queue": Queue,
     "fleet": Fleet,
     "limits": Limits,
     "raft": Raft,
@@ -130,6 +142,7 @@ class Config:
     replicas: tuple[Replica, ...] = ()
     storage: Storage = Storage()
     placement: Placement = Placement()
+    queue: Queue = Queue()
     fleet: Fleet = Fleet()
     limits: Limits = Limits()
     raft: Raft = Raft()

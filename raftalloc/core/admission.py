@@ -3,7 +3,7 @@
 A decision here is a generator of events: `machine` evolves each event before the generator goes on, so that the second
 member of an array is decided against a state in which the first one already runs. The generator itself never writes.
 
-The queue is greedy: lines are tried by priority, then age, and a later request of another shape may start while
+The queue is greedy: lines are tried in their order (`ordering`), and a later request of another shape may start while
 an earlier one does not fit. Within a line first come is first served.
 """
 
@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Generator
 
-from raftalloc.core import lines, rejections
+from raftalloc.core import lines, ordering, rejections
+from raftalloc.core.commands import COUNT_MAX
 from raftalloc.core.events import Event, Granted, Queued, QuotaSet
 from raftalloc.core.headroom import Blocked, ends_at, try_start
 from raftalloc.core.lines import Slots
@@ -87,10 +88,14 @@ def grant(
 
 
 def start_members(
-    state: State, queued: Queued, ask: Ask, started: int, waited_ms: int
+    state: State, queued: Queued, ask: Ask, started: int, waited_ms: int, most: int = COUNT_MAX
 ) -> Generator[Event, None, tuple[int, Blocked | None]]:
-    """Grant members until none is left or one is blocked; answers how many run and what stopped it."""
-    while started < queued.count:
+    """Grant members until none is left, one is blocked, or `most` (or one gang) have started.
+
+    Answers how many run by now, and what stopped it.
+    """
+    enough = started + most
+    while started < min(queued.count, enough):
         result = try_start(state, queued, ask)
         if isinstance(result, Blocked):
             return started, result
@@ -115,7 +120,7 @@ def admit(state: State) -> Generator[Event, None, tuple[dict[int, Blocked], bool
     table, admitted = state.queue.lines, 0
     candidates = worth_trying(state)
     while admitted < ADMITTED_MAX:
-        slot = table.first_of(candidates)
+        slot = ordering.next_of(state, candidates)
         if slot < 0:
             break
         line = table.at(slot)
@@ -127,7 +132,9 @@ def admit(state: State) -> Generator[Event, None, tuple[dict[int, Blocked], bool
             candidates[slot] = False
             continue
         waited_ms = state.now_ms - waiting.queued_ms
-        started, stop = yield from start_members(state, queued, ask, before, waited_ms)
+        # Where shares count, each member that starts may hand the turn to another agent type.
+        most = 1 if state.queue.by_share() else queued.count
+        started, stop = yield from start_members(state, queued, ask, before, waited_ms, most)
         stop = turns.go_on(line, queued, ask, stop)
         if stop is not None:
             blocked[slot] = stop

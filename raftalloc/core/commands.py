@@ -27,6 +27,23 @@ WORST_FIT: Final = 3
 POLICIES: Final = (BEST_FIT, FIRST_FIT, WORST_FIT)
 POLICY_NAMES: Final = {BEST_FIT: "best_fit", FIRST_FIT: "first_fit", WORST_FIT: "worst_fit"}
 
+FIFO: Final = 1
+PRIORITY: Final = 2
+FAIR_SHARE: Final = 3
+PRIORITY_WITH_FAIRSHARE: Final = 4
+ORDERS: Final = (FIFO, PRIORITY, FAIR_SHARE, PRIORITY_WITH_FAIRSHARE)
+ORDER_NAMES: Final = {
+    FIFO: "fifo",
+    PRIORITY: "priority",
+    FAIR_SHARE: "fair_share",
+    PRIORITY_WITH_FAIRSHARE: "priority_with_fairshare",
+}
+LEAVE: Final = -1
+"""In SetQueue: this setting stays as it is."""
+WEIGHT_ONE: Final = 1000
+"""The weight of a quota that nobody gave one, in thousandths."""
+WEIGHT_MAX: Final = 1_000_000_000
+
 IN: Final = 1
 NOT_IN: Final = 2
 EXISTS: Final = 3
@@ -187,11 +204,15 @@ class MarkReturned:
 
 @dataclass(frozen=True, slots=True)
 class SetQuota:
-    """Replace the limits of one quota node; a kind that is absent is not limited. Empty parent: root."""
+    """Replace the limits of one quota node; a kind that is absent is not limited. Empty parent: root.
+
+    weight: of its share, in thousandths; 0: stays as it is.
+    """
 
     name: str
     parent: str
     limits: Vector
+    weight: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,6 +247,18 @@ class Tick:
     """Nothing but the entry's time: fires what is due."""
 
 
+@dataclass(frozen=True, slots=True)
+class SetQueue:
+    """How the queue is served from now on; what is LEAVE stays. initial: only if nobody has set anything before.
+
+    order: one of ORDERS. ageing_ms: a request rises by one priority class for each that it waits; 0: never.
+    """
+
+    initial: bool = False
+    order: int = LEAVE
+    ageing_ms: int = LEAVE
+
+
 Command = (
     Allocate
     | Renew
@@ -246,6 +279,7 @@ Command = (
     | SwitchRules
     | TakeLead
     | Tick
+    | SetQueue
 )
 
 

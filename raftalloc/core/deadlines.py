@@ -16,6 +16,7 @@ RESERVATION_END = 1
 DRAIN = 2
 RESERVATION_START = 3
 WAIT = 4
+AGE = 5
 
 Item = tuple[int, int, int | str]
 """(time in ms, sort, subject id; of a drain the node id)."""

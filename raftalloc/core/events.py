@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from raftalloc.core.commands import Constraint
+from raftalloc.core.commands import PRIORITY_WITH_FAIRSHARE, WEIGHT_ONE, Constraint
 from raftalloc.core.quantities import Vector
 
 READY: Final = 1
@@ -91,6 +91,7 @@ class QuotaSet:
     parent: str
     limits: Vector
     implicit: bool = False
+    weight: int = WEIGHT_ONE
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,6 +285,22 @@ class Answered:
     rejection_numbers: tuple[tuple[str, int], ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class QueueSet:
+    """How the queue is served from here on."""
+
+    order: int = PRIORITY_WITH_FAIRSHARE
+    ageing_ms: int = 3_600_000
+
+
+@dataclass(frozen=True, slots=True)
+class Aged:
+    """A request has waited so long that it stands `level` priority classes above its own."""
+
+    request_id: int
+    level: int
+
+
 Event = (
     KindDefined
     | WeightsSet
@@ -307,6 +324,8 @@ Event = (
     | SessionOpened
     | SessionsExpired
     | Answered
+    | QueueSet
+    | Aged
 )
 
 

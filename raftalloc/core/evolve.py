@@ -11,6 +11,7 @@ from typing import assert_never
 
 from raftalloc.core import deadlines
 from raftalloc.core.events import (
+    Aged,
     Answered,
     Ended,
     Event,
@@ -21,6 +22,7 @@ from raftalloc.core.events import (
     NodeRemoved,
     NodeStateChanged,
     Queued,
+    QueueSet,
     QuotaDeleted,
     QuotaSet,
     Refused,
@@ -78,6 +80,11 @@ def evolve(state: State, event: Event) -> None:
             _leader_took(state, event)
         case RulesSwitched():
             state.rules_version = event.version
+        case QueueSet():
+            _queue_set(state, event)
+        case Aged():
+            state.queue.age(event.request_id, event.level)
+            state.watch_ageing(event.request_id)
         case _:
             _fleet_or_quota(state, event)
 
@@ -120,6 +127,7 @@ def _fleet_or_quota(
         case QuotaDeleted():
             # What waits under this name is charged to `default` from now on.
             state.quotas.remove(state.quotas.row(event.name))
+            state.shares.clear()
             state.freed.everything = True
         case _:
             assert_never(event)
@@ -129,6 +137,7 @@ def _forget_fleet(state: State, row: int) -> None:
     """What was derived from the fleet as it was; and a row that is ready may have more room than before."""
     state.profiles.pop(row, None)
     state.possible.clear()
+    state.shares.clear()
     if state.fleet.is_ready[row]:
         state.freed.rows[row] = None
 
@@ -149,7 +158,7 @@ def _granted(state: State, event: Granted) -> None:
     if waiting is not None:
         waiting.started += 1
         if not waiting.left:
-            state.queue.remove(event.request_id)
+            _leave_queue(state, event.request_id)
 
 
 def _fill(state: State, event: Granted) -> None:
@@ -207,6 +216,7 @@ def _charge(state: State, row: int, sign: int) -> None:
             reservation.remaining[state.kinds.names[kind]] -= sign * amount
     _charge_devices(state, row, sign, reservation)
     state.quotas.count_allocation(quota, sign)
+    _forget_shares(state, quota)
     for supplier in rows:
         state.fleet.allocations[supplier] += sign
         state.profiles.pop(supplier, None)
@@ -214,6 +224,11 @@ def _charge(state: State, row: int, sign: int) -> None:
             state.freed.rows[supplier] = None
     if sign < 0:
         state.freed.quotas.update(dict.fromkeys(state.quotas.chain(quota)))
+
+
+def _forget_shares(state: State, quota: int) -> None:
+    for above in state.quotas.chain(quota):
+        state.shares.pop(above, None)
 
 
 def _charge_devices(state: State, row: int, sign: int, reservation: Reservation | None) -> None:
@@ -264,7 +279,8 @@ def _queued(state: State, event: Queued) -> None:
     state.next_id = max(state.next_id, event.request_id + event.count)
     node_needs, provider_needs = state.needs_of(event.demand)
     waiting = Waiting(event, event.started, state.now_ms, state.index)
-    state.queue.add(waiting, node_needs, provider_needs)
+    if state.queue.add(waiting, node_needs, provider_needs):
+        state.watch_ageing(event.request_id)
     if state.reservations.any_booked():
         # It may run shorter than the others of its line, and be blocked by something else (`turns`).
         state.queue.lines.forget(event)
@@ -273,11 +289,23 @@ def _queued(state: State, event: Queued) -> None:
 
 def _withdrawn(state: State, event: Withdrawn) -> None:
     started = state.queue.requests[event.request_id].started
-    state.queue.remove(event.request_id)
+    _leave_queue(state, event.request_id)
     if (
         not started
     ):  # else the id is that of its first member, which ends or ended for a reason of its own
         state.leases.remember(EndedRecord(event.request_id, event.reason, state.now_ms))
+
+
+def _leave_queue(state: State, request_id: int) -> None:
+    now_first = state.queue.remove(request_id)
+    if now_first:
+        state.watch_ageing(now_first)
+
+
+def _queue_set(state: State, event: QueueSet) -> None:
+    state.queue.settings, state.queue.was_set = event, True
+    for line in state.queue.lines.by_shape.values():
+        state.watch_ageing(line.first)
 
 
 # -- quotas ----------------------------------------------------------------------------------------
@@ -296,6 +324,8 @@ def _quota_set(state: State, event: QuotaSet) -> None:
         quotas.set(row, parent, state.kinds.columns(event.limits), implicit=event.implicit)
     else:
         quotas.set_limits(row, state.kinds.columns(event.limits))
+    quotas.weights[row] = event.weight
+    state.shares.clear()
     state.freed.quotas[row] = None
 
 
@@ -344,6 +374,7 @@ def _hold(state: State, reservation: Reservation, sign: int) -> None:
         column = state.kinds.column(kind)
         state.fleet.matrix.change(state.fleet.row(supplier), column, held=amount)
         state.quotas.change(quota, column, held=amount)
+    _forget_shares(state, quota)
     for device, units in reservation.devices.items():
         state.fleet.change_device(state.fleet.row(made.node_id), device, held=sign * units)
 

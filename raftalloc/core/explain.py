@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from raftalloc.core import rejections
+from raftalloc.core import ordering, rejections
 from raftalloc.core.admission import ask_of
 from raftalloc.core.commands import Allocate, Origin
 from raftalloc.core.drawing import draw_blocker, draw_placement
@@ -40,7 +40,7 @@ def explain_waiting(state: State, request_id: int) -> Explanation | None:
     waiting = state.queue.requests.get(request_id)
     if waiting is None:
         return None
-    return _explain(state, waiting.queued, position=state.queue.position(request_id))
+    return _explain(state, waiting.queued, position=ordering.position(state, request_id))
 
 
 def _explain(state: State, queued: Queued, *, position: int) -> Explanation:

@@ -192,9 +192,16 @@ def _queue(state: State) -> Iterator[str]:
             yield f"request {request_id}: {waiting.started} of {waiting.queued.count} started"
         if waiting.queued.gang and waiting.started:
             yield f"gang {request_id} started in part"
-    waiting_count = sum(state.queue.counts.values())
-    if waiting_count != len(state.queue.requests):
-        yield f"{waiting_count} requests counted, {len(state.queue.requests)} wait"
+    for line in state.queue.lines.by_shape.values():
+        first, slot = state.queue.requests.get(next(iter(line.requests), 0)), line.slot
+        if first is None:
+            continue
+        table = state.queue.lines
+        standing = (table.turn[slot], table.priority[slot], table.level[slot])
+        if tuple(map(int, standing)) != (line.first, first.queued.priority, first.level):
+            yield f"the line of {line.first} stands in the order as {standing}"
+        if table.type_of(int(table.agent_type[slot])) != first.queued.agent_type:
+            yield f"the line of {line.first} stands for another agent type"
 
 
 def _reservations(state: State) -> Iterator[str]:
@@ -218,6 +225,9 @@ def _numbers(state: State) -> Iterator[str]:
     """What is due is in the heap of deadlines, and nothing before it."""
     times = [state.leases.deadline_ms(row) for row in state.leases.rows.values()]
     times += [one.queued.deadline_ms for one in state.queue.requests.values()]
+    firsts = [line.first for line in state.queue.lines.by_shape.values()]
+    waiting = state.queue.requests
+    times += [state.queue.ages_ms(waiting[ident]) for ident in firsts if ident in waiting]
     times += [one.made.end_ms for one in state.reservations.by_id.values()]
     times += [
         state.deadline_of(deadlines.RESERVATION_START, ident) for ident in state.reservations.by_id

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from raftalloc.core.events import Queued
 from raftalloc.core.matrix import Column
+from raftalloc.core.names import Names
 
 Shape = tuple[object, ...]
 Slots = NDArray[np.bool_]
@@ -34,8 +35,6 @@ QUOTA = 3
 
 _SLOTS_MIN = 64
 _KINDS_MIN = 16
-_PRIORITY_SHIFT = 56
-"""Ids stay below 2^56; priorities are 1..4."""
 _LAST = np.iinfo(np.int64).max
 
 
@@ -77,7 +76,12 @@ class Lines:
         self.by_shape: dict[Shape, Line] = {}
         self.status = np.zeros(_SLOTS_MIN, np.int64)
         self.quota_row = np.zeros(_SLOTS_MIN, np.int64)
-        self._rank = np.full(_SLOTS_MIN, _LAST, np.int64)
+        # What `ordering` ranks lines by: who is first, its priority, the classes that it has aged, its agent type.
+        self.turn = np.full(_SLOTS_MIN, _LAST, np.int64)
+        self.priority = np.zeros(_SLOTS_MIN, np.int64)
+        self.level = np.zeros(_SLOTS_MIN, np.int64)
+        self.agent_type = np.zeros(_SLOTS_MIN, np.int64)
+        self._types = Names()
         self._node_needs = _zeros(_SLOTS_MIN, _KINDS_MIN)
         self._provider_needs = _zeros(_SLOTS_MIN, _KINDS_MIN)
         # The kinds that any line has ever asked for: only their columns are compared.
@@ -88,12 +92,14 @@ class Lines:
 
     def add(
         self, queued: Queued, node_needs: dict[int, int], provider_needs: dict[int, int]
-    ) -> None:
+    ) -> Line:
         """Put a request at the end of its line; the needs are by column."""
         shape = shape_of(queued)
         line = self.by_shape.get(shape)
         if line is None:
             line = self._open(shape)
+            self.priority[line.slot] = queued.priority
+            self.agent_type[line.slot] = self._types.acquire(queued.agent_type)
             for needs, kinds, amounts in (
                 (self._node_needs, self._node_kinds, node_needs),
                 (self._provider_needs, self._provider_kinds, provider_needs),
@@ -102,16 +108,26 @@ class Lines:
                     needs[line.slot, column] = amount
                     kinds[column] = None
         line.requests[queued.request_id] = None
-        self._rank[line.slot] = _rank_of(queued.priority, line.first)
+        self.turn[line.slot] = line.first
+        return line
 
-    def remove(self, queued: Queued) -> None:
-        """Take a request out of its line."""
-        line = self.by_shape[shape_of(queued)]
+    def remove(self, queued: Queued) -> Line | None:
+        """Take a request out of its line; None where nobody is left in it."""
+        line = self.of(queued)
         del line.requests[queued.request_id]
         if line.requests:
-            self._rank[line.slot] = _rank_of(queued.priority, line.first)
-        else:
-            self._close(line)
+            self.turn[line.slot] = line.first
+            return line
+        self._close(line)
+        return None
+
+    def of(self, queued: Queued) -> Line:
+        """The line that a waiting request stands in."""
+        return self.by_shape[shape_of(queued)]
+
+    def type_of(self, number: int) -> str:
+        """The agent type that `agent_type` has this number for."""
+        return self._types.text(number)
 
     def at(self, slot: int) -> Line:
         """The line of a slot in use."""
@@ -125,11 +141,11 @@ class Lines:
 
     def forget(self, queued: Queued) -> None:
         """Nothing is known any more of what blocks the line of this request."""
-        self.block(self.by_shape[shape_of(queued)].slot, UNKNOWN, -1)
+        self.block(self.of(queued).slot, UNKNOWN, -1)
 
-    def set_turn(self, slot: int, priority: int, request_id: int) -> None:
+    def set_turn(self, slot: int, request_id: int) -> None:
         """Let a line stand in the queue where this request of it does, until its first is put there again."""
-        self._rank[slot] = _rank_of(priority, request_id)
+        self.turn[slot] = request_id
 
     # -- questions, (slots,) each ------------------------------------------------------
 
@@ -168,11 +184,9 @@ class Lines:
         refused &= self.status == QUOTA
         return refused
 
-    def first_of(self, slots: Slots) -> int:
-        """Of these slots the one whose turn is next by priority, then age; -1: there is none."""
-        if not slots.any():
-            return -1
-        return int(np.where(slots, self._rank, _LAST).argmin())
+    def oldest_of(self, slots: Slots) -> int:
+        """Of these slots, which must be some, the one whose turn is that of the oldest request."""
+        return int(np.where(slots, self.turn, _LAST).argmin())
 
     # -- inside ------------------------------------------------------------------------
 
@@ -190,7 +204,9 @@ class Lines:
         slot = line.slot
         del self.by_shape[line.shape]
         self._slots[slot] = None
-        self.status[slot], self.quota_row[slot], self._rank[slot] = EMPTY, -1, _LAST
+        self.status[slot], self.quota_row[slot], self.turn[slot] = EMPTY, -1, _LAST
+        self._types.release(int(self.agent_type[slot]))
+        self.priority[slot] = self.level[slot] = self.agent_type[slot] = 0
         self._node_needs[slot] = 0
         self._provider_needs[slot] = 0
         self._free.append(slot)
@@ -216,7 +232,8 @@ class Lines:
             grown = _zeros(slots, have_kinds)
             grown[: old.shape[0], : old.shape[1]] = old
             setattr(self, name, grown)
-        for name, fill in (("status", EMPTY), ("quota_row", -1), ("_rank", _LAST)):
+        fills = (("status", EMPTY), ("quota_row", -1), ("turn", _LAST))
+        for name, fill in (*fills, ("priority", 0), ("level", 0), ("agent_type", 0)):
             longer: Column = np.full(slots, fill, np.int64)
             longer[:have_slots] = getattr(self, name)
             setattr(self, name, longer)
@@ -224,8 +241,3 @@ class Lines:
 
 def _zeros(slots: int, kinds: int) -> Column:
     return np.zeros((slots, kinds), np.int64, order="F")
-
-
-def _rank_of(priority: int, request_id: int) -> int:
-    """Lower is next: higher priority, then lower id."""
-    return (4 - priority) << _PRIORITY_SHIFT | request_id

@@ -40,6 +40,7 @@ from raftalloc.core.commands import (
     RemoveNode,
     Renew,
     Reserve,
+    SetQueue,
     SetQuota,
     SwitchRules,
     TakeLead,
@@ -165,6 +166,8 @@ def decide(state: State, command: Command, origin: Origin) -> Decision:
             return operations.remove_node(state, command)
         case SetQuota():
             return operations.set_quota(state, command)
+        case SetQueue():
+            return operations.set_queue(state, command)
         case DeleteQuota():
             return operations.delete_quota(state, command)
         case OpenSession():

@@ -1,4 +1,4 @@
-"""Decisions of operators: nodes and providers come, change and go; quotas are set; sessions are opened.
+"""Decisions of operators: nodes and providers come, change and go; quotas and queue are set; sessions are opened.
 
 Decisions are generators of events, as in `requests`.
 """
@@ -6,10 +6,13 @@ Decisions are generators of events, as in `requests`.
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable
+from dataclasses import fields, replace
 
 from raftalloc.core import rejections
 from raftalloc.core.booking import rebind
 from raftalloc.core.commands import (
+    LEAVE,
+    WEIGHT_ONE,
     Cordon,
     DeleteQuota,
     Drain,
@@ -18,6 +21,7 @@ from raftalloc.core.commands import (
     Origin,
     RegisterNode,
     RemoveNode,
+    SetQueue,
     SetQuota,
     SwitchRules,
     Uncordon,
@@ -193,7 +197,8 @@ def set_quota(state: State, command: SetQuota) -> Decision:
     refused = yield from _define(state, (kind for kind, _ in command.limits), "limits")
     if refused is not None:
         return refused
-    yield QuotaSet(command.name, parent_name, command.limits)
+    weight = command.weight or (quotas.weights[row] if row >= 0 else WEIGHT_ONE)
+    yield QuotaSet(command.name, parent_name, command.limits, weight=weight)
     return Outcome(DONE)
 
 
@@ -220,6 +225,25 @@ def delete_quota(state: State, command: DeleteQuota) -> Decision:
         numbers = (("allocations", charged), ("children", children))
         return Rejection(rejections.QUOTA_IN_USE, "agent_type", command.name, numbers)
     yield QuotaDeleted(command.name)
+    return Outcome(DONE)
+
+
+# -- the queue -------------------------------------------------------------------------------------
+
+
+def set_queue(state: State, command: SetQueue) -> Decision:
+    """Serve the queue otherwise; what is so already is no event."""
+    queue = state.queue
+    if command.initial and queue.was_set:
+        return Outcome(DONE)
+    chosen = {
+        field.name: getattr(command, field.name)
+        for field in fields(command)
+        if field.name != "initial" and getattr(command, field.name) != LEAVE
+    }
+    settings = replace(queue.settings, **chosen)
+    if settings != queue.settings or not (command.initial or queue.was_set):
+        yield settings
     return Outcome(DONE)
 
 

@@ -1,6 +1,7 @@
 """The quota tree: limits on what an agent type, and every group above it, may hold at once.
 
-A quota node has a name, a parent, a limit per kind (absent: none) and what is used and held below it. A request
+A quota node has a name, a parent, a weight (of its share: `fairness`), a limit per kind (absent: none) and what is
+used and held below it. A request
 is charged at the node called by its agent type and at every ancestor in one step; it fits if it fits at each of
 them. `root` is the whole fleet; `default` is the parent of agent types that nobody set a quota for (implicit
 nodes). Depth is bounded only by QUOTA_DEPTH_MAX; the code does not care.
@@ -15,6 +16,8 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
+
+from raftalloc.core.commands import WEIGHT_ONE
 
 ROOT = "root"
 DEFAULT = "default"
@@ -37,6 +40,7 @@ class Quotas:
         self.implicit: list[bool] = []
         self.allocations: list[int] = []
         self.children: list[int] = []
+        self.weights: list[int] = []
         self.free_rows: list[int] = []
         self.limit = np.full((_ROWS_MIN, _KINDS_MIN), NO_LIMIT, np.int64)
         self.used = np.zeros((_ROWS_MIN, _KINDS_MIN), np.int64)
@@ -95,6 +99,7 @@ class Quotas:
             self.implicit.append(False)
             self.allocations.append(0)
             self.children.append(0)
+            self.weights.append(WEIGHT_ONE)
         self.make_room(len(self.names), self.limit.shape[1])
         self.names[row], self.parents[row], self.implicit[row] = name, parent, implicit
         self._rows[name] = row
@@ -127,6 +132,7 @@ class Quotas:
         self.children[self.parents[row]] -= 1
         del self._rows[self.names[row]]
         self.names[row], self.parents[row], self.implicit[row] = "", -1, False
+        self.weights[row] = WEIGHT_ONE
         self.limit[row], self.used[row], self.held[row] = NO_LIMIT, 0, 0
         self.free_rows.append(row)
 
@@ -165,12 +171,13 @@ class Quotas:
         implicit: list[bool],
         order: list[int],
         free_rows: list[int],
+        weights: list[int],
     ) -> None:
         """Take the shape of the tree from a snapshot; limits and use are set by the caller."""
         count = len(names)
         self.names, self.parents, self.implicit = list(names), list(parents), list(implicit)
         self.allocations, self.children = [0] * count, [0] * count
-        self.free_rows = list(free_rows)
+        self.free_rows, self.weights = list(free_rows), list(weights)
         self._rows = {names[row]: row for row in order}
         for row in order:
             if parents[row] >= 0:

@@ -88,6 +88,15 @@ class Waiting:
 
 
 @dataclass(frozen=True, slots=True)
+class QueueRow:
+    """A waiting request in the order of the queue. standing: its class; share: of its agent type, weighted."""
+
+    request: Waiting
+    standing: int
+    share_millionths: int
+
+
+@dataclass(frozen=True, slots=True)
 class EndedRecord:
     """One of the latest allocations or requests that ended."""
 
@@ -115,7 +124,7 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Quota:
-    """A quota node: `limits` has only the kinds that are limited."""
+    """A quota node: `limits` has only the kinds that are limited. weight: in thousandths; share: dominant, weighted."""
 
     name: str
     parent: str
@@ -123,6 +132,8 @@ class Quota:
     limits: Vector
     used: Vector
     allocations: int
+    weight: int
+    share_millionths: int
 
 
 @dataclass(frozen=True, slots=True)

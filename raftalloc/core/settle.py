@@ -1,4 +1,4 @@
-"""What the state itself calls for now: expire, open and close windows, drain, admit, forget.
+"""What the state itself calls for now: expire, open and close windows, drain, age, admit, forget.
 
 Event-triggered rules are in `requests` and `operations`; the rules here are state-triggered (the split is
 h11's): they fire when the state is such, whoever brought it there, until nothing more fires. Bounded: what does
@@ -21,6 +21,7 @@ from raftalloc.core.events import (
     DURATION_ENDED,
     LEASE_EXPIRED,
     RESERVATION_ENDED,
+    Aged,
     Event,
     NodeStateChanged,
     SessionsExpired,
@@ -86,6 +87,9 @@ def _fire(state: State, item: Item) -> Generator[Event, None, None]:
             waiting = state.queue.requests[subject]
             queued = waiting.queued
             yield Withdrawn(subject, DEADLINE, waiting.left, queued.agent_id, queued.workflow_id)
+        case deadlines.AGE:
+            waiting = state.queue.requests[subject]
+            yield Aged(subject, state.queue.level_at(waiting, state.now_ms))
         case deadlines.RESERVATION_START:
             yield from open_window(state, state.reservations.by_id[subject])
         case _:

@@ -14,7 +14,14 @@ from typing import Any
 
 import numpy as np
 
-from raftalloc.core.events import Answered, NodeRegistered, Queued, ReservationMade
+from raftalloc.core.commands import WEIGHT_ONE
+from raftalloc.core.events import (
+    Answered,
+    NodeRegistered,
+    Queued,
+    QueueSet,
+    ReservationMade,
+)
 from raftalloc.core.kinds import Kinds
 from raftalloc.core.layout import (
     DAMAGE,
@@ -155,16 +162,18 @@ def _pack_quotas(state: State) -> list[Any]:
         quotas.rows_in_order(),
         quotas.free_rows,
         limits.tobytes(),
+        quotas.weights,
     ]
 
 
 def _unpack_quotas(state: State, packed: Sequence[Any]) -> None:
-    names, parents, implicit, order, free_rows, limits = packed
+    names, parents, implicit, order, free_rows, limits, *more = packed
+    weights = more[0] if more else [WEIGHT_ONE] * len(names)
     check_list("quotas", names, str)
-    for numbers in (parents, order, free_rows):
+    for numbers in (parents, order, free_rows, weights):
         check_list("quotas", numbers, int)
     _check_tree(parents, order)
-    state.quotas.restore(names, parents, implicit, order, free_rows)
+    state.quotas.restore(names, parents, implicit, order, free_rows, weights)
     shape = (len(names), len(state.kinds))
     state.quotas.limit[: shape[0], : shape[1]] = np.frombuffer(limits, np.int64).reshape(shape)
 
@@ -189,13 +198,22 @@ def _pack_queue(state: State, strings: Strings) -> list[Any]:
         [one.started for one in waiting],
         [one.queued_ms for one in waiting],
         [one.index for one in waiting],
+        [one.level for one in waiting],
+        _pack_records(QueueSet, [state.queue.settings], strings),
+        state.queue.was_set,
     ]
 
 
 def _unpack_queue(state: State, packed: Sequence[Any], strings: Sequence[str]) -> None:
     queued = _unpack_records(Queued, packed[0], strings)
-    for one, started, queued_ms, index in zip(queued, *packed[1:], strict=True):
-        waiting = Waiting(one, started, queued_ms, index)
+    started_of, since, indices, *more = packed[1:]
+    levels, settings, was_set = more or ([0] * len(queued), [], False)
+    check_list("levels", levels, int)
+    if settings:
+        (state.queue.settings,) = _unpack_records(QueueSet, settings, strings)
+    state.queue.was_set = was_set
+    for one, *rest in zip(queued, started_of, since, indices, levels, strict=True):
+        waiting = Waiting(one, *rest)
         state.queue.add(waiting, *state.needs_of(one.demand))
 
 

@@ -7,7 +7,7 @@ Invariants that `invariants.check` proves of every state:
 4. Ids and tokens only rise; every id below `next_id` that is not in a table has ended.
 5. A request waits in exactly one line, and none whose line is not blocked fits (after `settle`).
 
-`evolve` is the only writer. `freed`, `asks`, `profiles`, `possible`, `weighed_version` and the deadlines are
+`evolve` is the only writer. `freed`, `asks`, `profiles`, `possible`, `shares`, `weighed_version` and the deadlines are
 derived: they are not part of the state's bytes, and a state read back from bytes decides the same without them.
 """
 
@@ -77,6 +77,7 @@ class State:
         self.profiles: dict[int, Any] = {}
         self.weighed_version = 0
         self.possible: dict[Hashable, Any] = {}
+        self.shares: dict[int, tuple[int, int]] = {}
 
     @classmethod
     def genesis(cls) -> State:
@@ -109,15 +110,27 @@ class State:
         if sort == deadlines.ALLOCATION:
             row = self.leases.row(subject)
             return self.leases.deadline_ms(row) if row >= 0 else 0
-        if sort == deadlines.WAIT:
-            waiting = self.queue.requests.get(subject)
-            return waiting.queued.deadline_ms if waiting else 0
+        if sort in (deadlines.WAIT, deadlines.AGE):
+            return self._waiting_deadline(sort, subject)
         reservation = self.reservations.by_id.get(subject)
         if reservation is None:
             return 0
         if sort == deadlines.RESERVATION_END:
             return reservation.made.end_ms
         return 0 if reservation.open else reservation.made.start_ms
+
+    def _waiting_deadline(self, sort: int, request_id: int) -> int:
+        waiting = self.queue.requests.get(request_id)
+        if waiting is None:
+            return 0
+        if sort == deadlines.WAIT:
+            return waiting.queued.deadline_ms
+        return self.queue.ages_ms(waiting) if self.queue.is_first(waiting.queued) else 0
+
+    def watch_ageing(self, request_id: int) -> None:
+        """A request has come to the front of its line, or stands there and its time to age has changed."""
+        at_ms = self._waiting_deadline(deadlines.AGE, request_id)
+        self.deadlines.push(at_ms, deadlines.AGE, request_id)
 
     def rebuild_deadlines(self) -> None:
         """Fill the heap from the tables, after a restore."""
@@ -127,6 +140,7 @@ class State:
             push(self.leases.deadline_ms(row), deadlines.ALLOCATION, allocation_id)
         for request_id, waiting in self.queue.requests.items():
             push(waiting.queued.deadline_ms, deadlines.WAIT, request_id)
+            self.watch_ageing(request_id)
         for ident, reservation in self.reservations.by_id.items():
             push(reservation.made.end_ms, deadlines.RESERVATION_END, ident)
             if not reservation.open:

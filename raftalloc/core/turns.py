@@ -25,7 +25,6 @@ class _Walk:
     """One line being walked down. behind: what stands after request_id; shortest_ms: of the runs blocked so far."""
 
     line: Line
-    priority: int
     request_id: int
     behind: Iterator[int]
     shortest_ms: int
@@ -62,7 +61,7 @@ class Turns:
         """Every line stands where its first does again."""
         for walk in self._walks.values():
             if walk.line.requests:
-                self._state.queue.lines.set_turn(walk.line.slot, walk.priority, walk.line.first)
+                self._state.queue.lines.set_turn(walk.line.slot, walk.line.first)
 
     def _is_only_too_long(self, line: Line, queued: Queued, ask: Ask) -> bool:
         """Whether others stand behind, and a run that ends before any window begins would fit now."""
@@ -72,14 +71,14 @@ class Turns:
 
     def _walk(self, line: Line, queued: Queued) -> _Walk:
         behind = iter([ident for ident in line.requests if ident > queued.request_id])
-        return _Walk(line, queued.priority, queued.request_id, behind, _FOR_EVER + 1)
+        return _Walk(line, queued.request_id, behind, _FOR_EVER + 1)
 
     def _step(self, walk: _Walk) -> Blocked | None:
         requests = self._state.queue.requests
         for ident in walk.behind:
             if _run_ms(requests[ident].queued) < walk.shortest_ms:
                 walk.request_id = ident
-                self._state.queue.lines.set_turn(walk.line.slot, walk.priority, ident)
+                self._state.queue.lines.set_turn(walk.line.slot, ident)
                 return None
         # One was blocked by this and another by that: the line is looked at whenever anything is freed.
         return Blocked(lines.UNKNOWN, 1)

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from raftalloc.core import queues
+from raftalloc.core import fairness, ordering, queues
 from raftalloc.core.leases import devices_of
 from raftalloc.core.quantities import Vector
 from raftalloc.core.quotas import NO_LIMIT
@@ -15,6 +15,7 @@ from raftalloc.core.records import (
     EndedRecord,
     KindUse,
     Node,
+    QueueRow,
     Quota,
     Reservation,
     Utilization,
@@ -92,7 +93,7 @@ def allocations(
 def waiting(state: State, request_id: int) -> Waiting | None:
     """A waiting request."""
     found = state.queue.requests.get(request_id)
-    return _waiting(found, state.queue.position(request_id)) if found else None
+    return _waiting(found, ordering.position(state, request_id)) if found else None
 
 
 def _waiting(waiting_request: queues.Waiting, position: int) -> Waiting:
@@ -143,15 +144,23 @@ def waiting_requests(
         if ident > after
         and all(not value or getattr(one.queued, name) == value for name, value in wanted)
     ]
-    order = sorted(state.queue.requests.values(), key=_rank)
-    places = {one.queued.request_id: place for place, one in enumerate(order, 1)}
+    places = {ident: place for place, ident in enumerate(ordering.in_order(state), 1)}
     return [
         _waiting(state.queue.requests[ident], places[ident]) for ident in sorted(matching)[:limit]
     ]
 
 
-def _rank(one: queues.Waiting) -> tuple[int, int]:
-    return -one.queued.priority, one.queued.request_id
+def queue(state: State, *, after: int = 0, limit: int = 100) -> list[QueueRow]:
+    """Waiting requests behind position `after`, next first. O(waiting log waiting)."""
+    standing = ordering.keys(state)
+    order = sorted(standing, key=standing.__getitem__)[after : after + limit]
+    rows = []
+    for place, ident in enumerate(order, after + 1):
+        one = state.queue.requests[ident]
+        share = fairness.share_of(state, one.queued.agent_type)
+        request = _waiting(one, place)
+        rows.append(QueueRow(request, -standing[ident][0], fairness.millionths(share)))
+    return rows
 
 
 def ended(state: State, allocation_id: int) -> EndedRecord | None:
@@ -232,6 +241,8 @@ def _quota(state: State, row: int) -> Quota:
         limits=tuple(sorted((state.kinds.names[kind], limit) for kind, limit in limits.items())),
         used=state.kinds.vector(used[: len(state.kinds)]),
         allocations=tree.allocations[row],
+        weight=tree.weights[row],
+        share_millionths=fairness.millionths(fairness.share_of(state, tree.names[row])),
     )
 
 

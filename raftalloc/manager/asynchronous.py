@@ -29,6 +29,7 @@ from raftalloc.client.client import TIMEOUT_S, Client
 from raftalloc.client.keepalive import KeepAlive
 from raftalloc.client.names import check_name
 from raftalloc.client.quantities import Amount, limits_of
+from raftalloc.client.queueing import QueueSettings, queue_message, weight_of
 from raftalloc.client.requests import Constraint, Priority, ResourceRequest, reserve_message
 from raftalloc.client.reservation import Reservation
 from raftalloc.client.results import HistoryRecord, QuotaUsage, Refusal, UtilizationMetrics
@@ -192,16 +193,23 @@ class ResourceManager:
         return held
 
     async def set_quota(
-        self, agent_type: str, resources: Mapping[str, Amount], *, parent: str = ""
+        self,
+        agent_type: str,
+        resources: Mapping[str, Amount],
+        *,
+        parent: str = "",
+        weight: Amount = 0,
     ) -> QuotaUsage:
         """Replace the limits of an agent type; an absent kind is not limited, 0 forbids it. parent: default root.
 
+        weight: of its share in the queue, such as 2 or 0.5; 0 leaves it as it is.
         Raises Rejected (UNKNOWN_QUOTA for an unknown parent, QUOTA_CYCLE).
         """
         request = quotas_pb2.SetQuotaRequest(
             agent_type=check_name(agent_type, field="agent_type"),
             parent=check_name(parent, field="parent", optional=True),
             limits=limits_of(resources),
+            weight=weight_of(weight),
         )
         return QuotaUsage((await self.client.quotas.set_quota(request)).quota)
 
@@ -211,6 +219,19 @@ class ResourceManager:
             agent_type=check_name(agent_type, field="agent_type")
         )
         return QuotaUsage((await self.client.quotas.get_quota_usage(request)).quota)
+
+    async def set_queue(self, *, order: str = "", ageing: Length | None = None) -> QueueSettings:
+        """Change how the queue is served, for all; what is left out stays.
+
+        order: fifo, priority, fair_share or priority_with_fairshare. ageing: a waiting request rises by one priority
+        class for each such length; 0: never.
+        """
+        request = queue_message(order=order, ageing=ageing)
+        return QueueSettings.of((await self.client.queue.set_queue(request)).settings)
+
+    async def get_queue(self) -> QueueSettings:
+        """How the queue is served."""
+        return QueueSettings.of((await self.client.queue.get_queue()).settings)
 
     async def reserve_resources(
         self,

@@ -22,6 +22,7 @@ from raftalloc.server.servicers.admin import AdminServicer
 from raftalloc.server.servicers.allocator import AllocatorServicer
 from raftalloc.server.servicers.events import EventsServicer
 from raftalloc.server.servicers.fleet import FleetServicer
+from raftalloc.server.servicers.queue import QueueServicer
 from raftalloc.server.servicers.quotas import QuotasServicer
 from raftalloc.server.servicers.reservations import ReservationsServicer
 from raftalloc.server.servicers.usage import UsageServicer
@@ -235,6 +236,7 @@ def _servicers(config: Config, ports: Ports, parts: Parts) -> Mapping[str, objec
             heartbeat_timeout_ms=config.fleet.heartbeat_timeout_ms,
         ),
         "Quotas": QuotasServicer(engine=engine, writer=writer),
+        "Queue": QueueServicer(engine=engine, writer=writer),
         "Events": EventsServicer(watches=parts.watches, queries=parts.queries),
         "Admin": AdminServicer(
             config=config,

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from raftalloc.api.v1 import (
         allocator_pb2,
         fleet_pb2,
+        queue_pb2,
         quotas_pb2,
         reservations_pb2,
     )
@@ -264,7 +265,20 @@ def set_quota(request: quotas_pb2.SetQuotaRequest) -> commands.SetQuota:
         name=checks.required_name("agent_type", request.agent_type),
         parent=checks.name("parent", request.parent),
         limits=checks.vector("limits", request.limits, KINDS_MAX, 0),
+        weight=checks.whole("weight", request.weight, 0, commands.WEIGHT_MAX),
     )
+
+
+def set_queue(request: queue_pb2.SetQueueRequest) -> commands.SetQueue:
+    """Serve the queue otherwise; an absent field stays as it is."""
+    no_surplus(request)
+    if request.order and request.order not in commands.ORDERS:
+        known = ", ".join(commands.ORDER_NAMES.values())
+        raise InvalidRequest("order", f"{request.order} is not known", f"there are {known}")
+    ageing_ms = commands.LEAVE
+    if request.HasField("ageing_ms"):
+        ageing_ms = checks.duration_ms("ageing_ms", request.ageing_ms)
+    return commands.SetQueue(order=request.order or commands.LEAVE, ageing_ms=ageing_ms)
 
 
 def _demand(resources: Mapping[str, int], models: Sequence[str]) -> tuple[Vector, tuple[str, ...]]:

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from raftalloc.core import commands
+from raftalloc.core.commands import SetQueue
 from raftalloc.raft.disk import SystemLogDisk
 from raftalloc.raft.timing import Timing
 from raftalloc.server.leadership import Leadership
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
 
 
 DAY_MS: Final = 86_400_000
+_ORDERS: Final = {name: order for order, name in commands.ORDER_NAMES.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,6 +230,7 @@ class Opener:
             batch_commands=limits.batch_commands,
             batch_bytes=limits.batch_bytes,
             queue_commands=limits.queue_commands,
+            initial=(initial_queue(self.config),),
         )
         self.opening.push_async_callback(submitter.close)
         return submitter
@@ -299,3 +303,9 @@ class Opener:
             election_max_ms=raft.election_max_ms,
             entry_bytes_max=2 * max(limits.batch_bytes, limits.message_bytes),
         )
+
+
+def initial_queue(config: Config) -> SetQueue:
+    """How a new group is to serve its queue."""
+    queue = config.queue
+    return SetQueue(initial=True, order=_ORDERS[queue.order], ageing_ms=queue.ageing_ms)

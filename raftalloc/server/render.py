@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Final
 from raftalloc.api.v1 import (
     allocator_pb2,
     fleet_pb2,
+    queue_pb2,
     quotas_pb2,
     reservations_pb2,
     types_pb2,
     usage_pb2,
 )
 from raftalloc.core import records
-from raftalloc.core.events import CORDONED, DRAINING, LOST, READY
+from raftalloc.core.events import CORDONED, DRAINING, LOST, READY, QueueSet
 from raftalloc.core.quantities import scale_of, text_of, unit_of
 from raftalloc.server.status import rejection_message
 
@@ -192,6 +193,8 @@ def quota(record: records.Quota) -> quotas_pb2.QuotaUsage:
         ],
         allocations_count=record.allocations,
         implicit=record.implicit,
+        weight=record.weight,
+        share_millionths=record.share_millionths,
     )
 
 
@@ -275,6 +278,22 @@ def blocker(record: records.Blocker) -> allocator_pb2.Blocker:
         asked=record.asked,
         available=record.available,
         message=message,
+    )
+
+
+def queue_settings(record: QueueSet) -> queue_pb2.QueueSettings:
+    """How the queue is served."""
+    return queue_pb2.QueueSettings(
+        order=queue_pb2.QueueSettings.Order.ValueType(record.order), ageing_ms=record.ageing_ms
+    )
+
+
+def queue_row(record: records.QueueRow) -> queue_pb2.ListQueueResponse.Row:
+    """Who waits, and why there."""
+    return queue_pb2.ListQueueResponse.Row(
+        request=waiting(record.request),
+        standing=record.standing,
+        share_millionths=record.share_millionths,
     )
 
 

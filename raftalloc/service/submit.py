@@ -1,8 +1,8 @@
 """Commands in, outcomes out: stamps, gathers a batch while one is under way, proposes, wakes the callers.
 
 One entry is under way at a time; what comes meanwhile is the next entry, so batches grow with the load and one caller
-alone waits for nobody. The first entry of every term of ours is TakeLead, alone: it gives leases back the time in which
-nobody led, and nothing may be decided before that.
+alone waits for nobody. The first entry of every term of ours is TakeLead, with nothing else but the settings that a new
+group starts with: it gives leases back the time in which nobody led, and nothing may be decided before that.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from raftalloc.telemetry.logs import get_logger
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from raftalloc.core.commands import Command
     from raftalloc.core.records import Allocation, Outcome
     from raftalloc.ports import Consensus
     from raftalloc.service.clock import ClusterClock
@@ -86,8 +87,12 @@ class Submitter:
         batch_commands: int = BATCH_COMMANDS_MAX,
         batch_bytes: int = BATCH_BYTES_MAX,
         queue_commands: int = QUEUE_COMMANDS_MAX,
+        initial: Sequence[Command] = (),
     ) -> None:
-        """`queue_commands`: how many may wait before the next is shed with Overloaded."""
+        """`queue_commands`: how many may wait before the next is shed with Overloaded.
+
+        `initial`: what a leader asks for beside TakeLead; of settings that a group is to start with.
+        """
         self._engine = engine
         self._consensus = consensus
         self._clock = clock
@@ -95,6 +100,7 @@ class Submitter:
         self._batch_commands = batch_commands
         self._batch_bytes = batch_bytes
         self._queue_commands = queue_commands
+        self._initial = tuple(Asked(command) for command in initial)
         self._queue: deque[_Ticket] = deque()
         self._waiting = 0
         self._led_term = 0
@@ -198,8 +204,9 @@ class Submitter:
         term = self._consensus.term
         gap_ms = self._clock.take_lead(self._engine.state.now_ms)
         command = Asked(TakeLead(replica_id=self._replica_id, gap_ms=gap_ms))
+        initial = () if self._engine.state.queue.was_set else self._initial
         try:
-            await self._propose(self._encode((command,)))
+            await self._propose(self._encode((command, *initial)))
         except (Unavailable, OutcomeUnknown) as error:
             logger.warning("could not take the lead", term=term, reason=str(error))
             return False

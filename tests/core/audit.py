@@ -14,7 +14,8 @@ from raftalloc.core.commands import Asked, Entry
 from raftalloc.core.events import CORDONED, DRAINING, LOST, READY, Happened
 from raftalloc.core.machine import Applied
 from raftalloc.core.records import DONE, GRANTED, QUEUED, REJECTED, Outcome
-from tests.core.reference import Waits, Wish, World, holds
+from tests.core.reference import Wish, World, holds
+from tests.core.standing import Waits
 from tests.core.truth import TOO_LATE, Truth
 
 KEPT_MS = 600_000
@@ -33,6 +34,7 @@ class Audit:
         self.truth = Truth(self.world)
         self.attempts: dict[Attempt, tuple[Asked, Outcome, int]] = {}
         self.given: set[int] = set()
+        self.queue_set = False
         self.broken_promises: set[tuple[str, str]] = set()
 
     # -- one entry ---------------------------------------------------------------------------------
@@ -88,6 +90,14 @@ class Audit:
                 assert event.count == waits.queued.count - waits.started
                 if event.reason == events.DEADLINE:
                     assert waits.queued.deadline_ms <= world.now_ms
+            case events.Aged():
+                waits = world.waiting[event.request_id]
+                assert event.request_id in world.firsts(), "only the first of a line ages"
+                assert waits.level < event.level == world.level_now(waits)
+            case events.QueueSet():
+                assert asked is not None
+                assert event != world.queue or not self.queue_set, "a setting that was so already"
+                self.queue_set = True
             case events.Refused():
                 assert asked is not None
                 self.truth.refused(event, asked)
@@ -146,9 +156,9 @@ class Audit:
 
     def _is_next(self, waits: Waits) -> None:
         """Nothing that stands before it in the queue would fit instead."""
-        mine = rank(waits)
-        for ident, other in self.world.waiting.items():
-            assert rank(other) >= mine or not self.truth.fits(other.queued), (
+        mine = self.world.rank(waits)
+        for ident, other in self.world.firsts().items():
+            assert self.world.rank(other) >= mine or not self.truth.fits(other.queued), (
                 f"{ident} was passed over"
             )
 
@@ -349,6 +359,8 @@ class Audit:
             assert not 0 < live.deadline_ms <= world.now_ms, f"allocation {ident} is overdue"
         for ident, waits in world.waiting.items():
             assert waits.queued.deadline_ms > world.now_ms, f"request {ident} is overdue"
+        for ident, waits in world.firsts().items():
+            assert waits.level == world.level_now(waits), f"request {ident} should have aged"
         for ident, window in world.windows.items():
             assert window.made.end_ms > world.now_ms, f"window {ident} should have ended"
             assert window.open or window.made.start_ms > world.now_ms, f"window {ident} is late"
@@ -381,8 +393,3 @@ def amount_on(taker: events.Granted | events.ReservationMade, supplier: str, kin
     """What an allocation or a window takes of one kind from one row."""
     places = zip(taker.demand, taker.suppliers, strict=True)
     return sum(amount for (of, amount), row in places if (of, row) == (kind, supplier))
-
-
-def rank(waits: Waits) -> tuple[int, int]:
-    """The order of the queue: priority, then age."""
-    return -waits.queued.priority, waits.queued.request_id

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from raftalloc.core import commands, events
 from raftalloc.core.commands import Constraint
 from raftalloc.core.events import READY, Event, Granted, Queued, ReservationMade
+from tests.core.standing import Standing, Waits
 
 Demand = tuple[tuple[str, int], ...]
 PROVIDER_BASES = ("db_connections", "query_capacity", "api_quota")
@@ -45,15 +46,6 @@ class Live:
     @property
     def deadline_ms(self) -> int:
         return min((t for t in (self.expires_ms, self.ends_ms) if t), default=0)
-
-
-@dataclass
-class Waits:
-    """A waiting request."""
-
-    queued: Queued
-    started: int
-    since_ms: int
 
 
 @dataclass
@@ -110,7 +102,7 @@ def holds(value: str | None, constraint: Constraint) -> bool:
 
 
 @dataclass
-class World:
+class World(Standing):
     """All there is, by name and id."""
 
     now_ms: int = 0
@@ -123,6 +115,7 @@ class World:
     kinds: list[str] = field(default_factory=list)
     ended: dict[int, str] = field(default_factory=dict)
     sessions: dict[int, str] = field(default_factory=dict)
+    queue: events.QueueSet = field(default_factory=events.QueueSet)
     token: int = 0
     registrations: int = 0
 
@@ -424,6 +417,10 @@ class World:
                     waits.started += 1
                     if waits.started == waits.queued.count:
                         del self.waiting[event.request_id]
+            case events.QueueSet():
+                self.queue = event
+            case events.Aged():
+                self.waiting[event.request_id].level = event.level
             case events.Renewed():
                 live = self.live[event.allocation_id]
                 live.expires_ms, live.ends_ms = event.expires_ms, event.ends_ms

@@ -104,9 +104,10 @@ class Rig:
             assert (allocation.expires_ms, allocation.ends_ms) == (live.expires_ms, live.ends_ms)
         waiting = views.waiting_requests(state, limit=len(world.waiting) + 1)
         assert [w.request_id for w in waiting] == sorted(world.waiting)
-        ranks = sorted((-w.priority, w.request_id) for w in waiting)
+        ranks = {i: world.rank(w, world.level_now(w)) for i, w in world.waiting.items()}
+        order = sorted(ranks.values())
         for each in waiting:
-            assert ranks[each.position - 1] == (-each.priority, each.request_id)
+            assert order[each.position - 1] == ranks[each.request_id]
             assert views.waiting(state, each.request_id) == each
         self._windows_agree()
         self._due_agrees()

@@ -42,12 +42,13 @@ COMMANDS: tuple[Command, ...] = (
     commands.RemoveNode("n1", force=True),
     commands.MarkLost("n1"),
     commands.MarkReturned("n1"),
-    commands.SetQuota("agent", "team", (("cpu", 0), ("memory", 4096))),
+    commands.SetQuota("agent", "team", (("cpu", 0), ("memory", 4096)), 2500),
     commands.DeleteQuota("agent"),
     commands.OpenSession(),
     commands.SwitchRules(1),
     commands.TakeLead("r2", 750),
     commands.Tick(),
+    commands.SetQueue(initial=True, order=commands.FAIR_SHARE, ageing_ms=90_000),
 )  # fmt: skip
 
 EVENTS: tuple[Event, ...] = (
@@ -59,7 +60,7 @@ EVENTS: tuple[Event, ...] = (
     ),
     events.NodeStateChanged("n1", events.DRAINING, 1_800_000_000_000),
     events.NodeRemoved("n1"),
-    events.QuotaSet("agent", "team", (("cpu", 0), ("memory", 4096)), implicit=True),
+    events.QuotaSet("agent", "team", (("cpu", 0), ("memory", 4096)), implicit=True, weight=2500),
     events.QuotaDeleted("agent"),
     events.Queued(
         7, 3, gang=True, agent_id="agent_7", agent_type="agent", workflow_id="audit", principal="local", priority=3,
@@ -91,6 +92,8 @@ EVENTS: tuple[Event, ...] = (
         10, 4, "00112233445566778899aabbccddeeff", "0123456789abcdef", 3, 7, 3, 12, "NO_CAPACITY", "resources.cpu",
         "cpu", (("asked.cpu", 4000),),
     ),
+    events.QueueSet(order=commands.FIFO, ageing_ms=90_000),
+    events.Aged(7, 2),
 )  # fmt: skip
 
 
@@ -131,7 +134,7 @@ def state() -> State:
         (700_500, [allocate("gap", cpu=7000, wait_ms=50_000, constraints=CONSTRAINTS[:1])]),
         (700_500, [allocate("gap", cpu=1500, wait_ms=90_000, count=6, gang=True, priority=1)]),
         (700_600, [commands.Release(4, 3, "policy"), commands.Drain("n2", 900_000)]),
-        (700_700, [commands.TakeLead("r2", 50), commands.Cordon("n1")]),
+        (700_700, [commands.TakeLead("r2", 50), commands.Cordon("n1"), commands.SetQueue(ageing_ms=100)]),
     ]  # fmt: skip
     for index, (at_ms, asked) in enumerate(log, 1):
         block_of = [one if isinstance(one, Asked) else Asked(one) for one in asked]

@@ -90,8 +90,10 @@ def tampered(name, state):
             waiting.started = 1
         case "of 2 started":
             waiting.started = 2
-        case "requests counted":
-            state.queue.counts[1] += 1
+        case "stands in the order as":
+            state.queue.lines.level[0] += 1
+        case "another agent type":
+            state.queue.lines.agent_type[0] = 0
         case "does not add up to":
             reservation.remaining["cpu"] += 1
         case "more cpu was drawn than booked":
@@ -106,8 +108,8 @@ NAMES = [
     "devices do not add up", "quota a: counts", "quota root cpu: used", "quota a cpu: held", "its row says",
     "is not its own", "not below the next id", "its lease outlives its end", "its reservation is gone",
     "charged to root", "from row", "rows that no id leads to", "another shape's line", "started in part",
-    "of 2 started", "requests counted", "does not add up to", "more cpu was drawn than booked",
-    "the first deadline is",
+    "of 2 started", "stands in the order as", "another agent type", "does not add up to",
+    "more cpu was drawn than booked", "the first deadline is",
 ]  # fmt: skip
 
 

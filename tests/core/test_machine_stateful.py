@@ -70,6 +70,10 @@ class Group(RuleBasedStateMachine):
         self.walk.quotas(DrawnDice(data))
 
     @rule(data=choices)
+    def queue(self, data):
+        self.walk.queue(DrawnDice(data))
+
+    @rule(data=choices)
     def again(self, data):
         self.walk.again(DrawnDice(data))
 

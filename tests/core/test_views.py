@@ -79,8 +79,6 @@ def test_waiting_requests_come_by_id_with_their_place_in_the_queue(talk):
         16,
     ]
     assert views.waiting_requests(talk.state, workflow_id="x") == []
-    assert talk.state.queue.position_of_next(commands.MEDIUM) == 2
-    assert talk.state.queue.position_of_next(commands.LOW) == 7
 
 
 def test_what_is_not_there_is_none(talk):

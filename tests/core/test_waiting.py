@@ -97,6 +97,7 @@ def test_room_that_a_moved_window_leaves_is_offered_to_what_waits(talk):
 
 def test_a_shorter_run_is_not_held_up_by_a_longer_one_of_its_line(talk):
     """Both wait in one line; the window ahead stops the first only."""
+    talk.ask(1000, commands.SetQueue(order=commands.PRIORITY))
     talk.ask(1000, node("n1", cpu=4000), allocate("x", cpu=4000, duration_ms=1000))
     talk.ask(1000, reserve("r", cpu=4000, start_ms=5000, duration_ms=1000))
     talk.ask(1001, allocate("a", cpu=2000, duration_ms=9000, wait_ms=90_000))

@@ -284,7 +284,18 @@ class Walk:
         if dice.pick(ONE_IN_FOUR):
             limits[dice.pick(("gpu", "api_quota", "memory", "cache__l2"))] = dice.pick(LIMITS)
         parent = dice.pick(("", "", *QUOTAS))
-        return self.ask(dice, commands.SetQuota(name, parent, vector(limits)))
+        weight = dice.pick((0, 0, 500, 1000, 3000))
+        return self.ask(dice, commands.SetQuota(name, parent, vector(limits), weight))
+
+    def queue(self, dice: Dice) -> None:
+        """Serve the queue otherwise."""
+        leave = commands.LEAVE
+        command = commands.SetQueue(
+            initial=dice.pick(ONE_IN_FOUR),
+            order=dice.pick((leave, *commands.ORDERS)),
+            ageing_ms=dice.pick((leave, 0, 300, 2000, 30_000)),
+        )
+        self.ask(dice, command)
 
     # -- attempts, leaders, time -------------------------------------------------------------------
 
@@ -329,7 +340,8 @@ class Walk:
         dice.pick(
             (
                 *[self.allocate] * 4, *[self.burst] * 3, *[self.same_again] * 2, *[self.hold] * 4,
-                *[self.reserve] * 2, *[self.draw] * 3, *[self.fleet] * 3, *[self.quotas] * 2, self.again,
+                *[self.reserve] * 2, *[self.draw] * 3, *[self.fleet] * 3, *[self.quotas] * 2, self.queue,
+                self.again,
                 self.lead, *[self.pause] * 3, self.until_due,
             )
         )(dice)  # fmt: skip

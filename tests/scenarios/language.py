@@ -18,7 +18,8 @@ and sessions by what made them; `a+1` is the second member of `a`.
     renew LABEL [extension= token= agent=]     release LABEL [token= agent=]     cancel LABEL [agent=]
     reserve LABEL KIND=N.. start= duration= [agent= type= workflow= priority= models= where=]     unreserve LABEL
     cordon ID   uncordon ID   drain ID [deadline=]   remove ID [force]   lost ID   returned ID
-    quota NAME KIND=N.. [parent=]     unquota NAME
+    quota NAME KIND=N.. [parent= weight=]     unquota NAME      (weight in thousandths)
+    queue set|start [order=fifo|priority|fair_share|priority_with_fairshare ageing=]     (start: of the configuration)
     session LABEL     lead REPLICA gap=MS     tick     rules VERSION
     show node ID | quota NAME | waiting | live      (a question, not an entry)
 
@@ -42,6 +43,7 @@ from raftalloc.core.rejections import describe
 _STATUS_NAMES = {GRANTED: "GRANTED", QUEUED: "QUEUED", DONE: "DONE"}
 _OPERATORS = {name: number for number, name in commands.OPERATOR_NAMES.items()}
 _POLICIES = {name: number for number, name in commands.POLICY_NAMES.items()}
+_ORDERS = {name: number for number, name in commands.ORDER_NAMES.items()}
 _PRIORITIES = {name.lower(): number for number, name in commands.PRIORITY_NAMES.items()}
 
 _NOT_TOLD = ("WeightsSet",)
@@ -56,7 +58,7 @@ _REPEATED = (
     "rejection_field",
 )
 """Fields that scenarios leave out: they repeat what was asked, or stand in the outcome."""
-_USUAL = {"priority": commands.MEDIUM, "count": 1}
+_USUAL = {"priority": commands.MEDIUM, "count": 1, "weight": commands.WEIGHT_ONE}
 """Values that are told only where they differ."""
 
 
@@ -166,7 +168,10 @@ def _command(line: Line, labels: Labels) -> Command:
         case "unreserve":
             return commands.CancelReservation(labels.id_of(line.name))
         case "quota":
-            return commands.SetQuota(line.name, line.take("parent"), line.take_vector())
+            weight = line.take_ms("weight")
+            return commands.SetQuota(line.name, line.take("parent"), line.take_vector(), weight)
+        case "queue":
+            return _set_queue(line)
         case "unquota":
             return commands.DeleteQuota(line.name)
         case "session":
@@ -195,6 +200,15 @@ def _node_command(line: Line) -> Command:
         case "returned":
             return commands.MarkReturned(line.name)
     raise AssertionError(f"no such command: {line.text!r}")
+
+
+def _set_queue(line: Line) -> Command:
+    order = line.take("order")
+    return commands.SetQueue(
+        initial=line.name == "start",
+        order=_ORDERS[order] if order else commands.LEAVE,
+        ageing_ms=int(line.take("ageing", str(commands.LEAVE))),
+    )
 
 
 def _register(line: Line) -> Command:
@@ -297,6 +311,8 @@ def _value(name: str, value: object) -> str:
     match name, value:
         case "state", int(state):
             return events.NODE_STATE_NAMES[state]
+        case "order", int(order):
+            return commands.ORDER_NAMES[order]
         case "priority", int(priority):
             return commands.PRIORITY_NAMES[priority]
         case "status", int(status):

@@ -173,7 +173,7 @@ class Replica:
             consensus=self.consensus,
             clock=self.cluster_clock,
             replica_id=ME,
-            **limits,
+            **limits,  # type: ignore[arg-type]  # numbers, all of them
         )
 
     async def open(self) -> Replica:

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from raftalloc.api.v1 import types_pb2 as raftalloc_dot_api_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1draftalloc/api/v1/quotas.proto\x12\x10raftalloc.api.v1\x1a\x1craftalloc/api/v1/types.proto\"\xe2\x01\n\nQuotaUsage\x12\x12\n\nagent_type\x18\x01 \x01(\t\x12\x0e\n\x06parent\x18\x02 \x01(\t\x12\x30\n\x05kinds\x18\x03 \x03(\x0b\x32!.raftalloc.api.v1.QuotaUsage.Kind\x12\x19\n\x11\x61llocations_count\x18\x04 \x01(\x03\x12\x10\n\x08implicit\x18\x05 \x01(\x08\x1aQ\n\x04Kind\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x0c\n\x04used\x18\x02 \x01(\x03\x12\x0f\n\x07limited\x18\x03 \x01(\x08\x12\r\n\x05limit\x18\x04 \x01(\x03\x12\r\n\x05scale\x18\x05 \x01(\x03\"\xd7\x01\n\x0fSetQuotaRequest\x12\x12\n\nagent_type\x18\x01 \x01(\t\x12\x0e\n\x06parent\x18\x02 \x01(\t\x12=\n\x06limits\x18\x03 \x03(\x0b\x32-.raftalloc.api.v1.SetQuotaRequest.LimitsEntry\x12\x32\n\x0bidempotency\x18\x04 \x01(\x0b\x32\x1d.raftalloc.api.v1.Idempotency\x1a-\n\x0bLimitsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"N\n\x10SetQuotaResponse\x12+\n\x05quota\x18\x01 \x01(\x0b\x32\x1c.raftalloc.api.v1.QuotaUsage\x12\r\n\x05index\x18\x02 \x01(\x03\"P\n\x14GetQuotaUsageRequest\x12\x12\n\nagent_type\x18\x01 \x01(\t\x12\x10\n\x08\x61t_index\x18\x02 \x01(\x03\x12\x12\n\nat_time_ms\x18\x03 \x01(\x03\"S\n\x15GetQuotaUsageResponse\x12+\n\x05quota\x18\x01 \x01(\x0b\x32\x1c.raftalloc.api.v1.QuotaUsage\x12\r\n\x05index\x18\x02 \x01(\x03\"P\n\x11ListQuotasRequest\x12\x15\n\rwith_implicit\x18\x01 \x01(\x08\x12\x10\n\x08\x61t_index\x18\x02 \x01(\x03\x12\x12\n\nat_time_ms\x18\x03 \x01(\x03\"Q\n\x12ListQuotasResponse\x12,\n\x06quotas\x18\x01 \x03(\x0b\x32\x1c.raftalloc.api.v1.QuotaUsage\x12\r\n\x05index\x18\x02 \x01(\x03\"\\\n\x12\x44\x65leteQuotaRequest\x12\x12\n\nagent_type\x18\x01 \x01(\t\x12\x32\n\x0bidempotency\x18\x02 \x01(\x0b\x32\x1d.raftalloc.api.v1.Idempotency\"$\n\x13\x44\x65leteQuotaResponse\x12\r\n\x05index\x18\x01 \x01(\x03\x32\xf2\x02\n\x06Quotas\x12Q\n\x08SetQuota\x12!.raftalloc.api.v1.SetQuotaRequest\x1a\".raftalloc.api.v1.SetQuotaResponse\x12`\n\rGetQuotaUsage\x12&.raftalloc.api.v1.GetQuotaUsageRequest\x1a\'.raftalloc.api.v1.GetQuotaUsageResponse\x12W\n\nListQuotas\x12#.raftalloc.api.v1.ListQuotasRequest\x1a$.raftalloc.api.v1.ListQuotasResponse\x12Z\n\x0b\x44\x65leteQuota\x12$.raftalloc.api.v1.DeleteQuotaRequest\x1a%.raftalloc.api.v1.DeleteQuotaResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1draftalloc/api/v1/quotas.proto\x12\x10raftalloc.api.v1\x1a\x1craftalloc/api/v1/types.proto\"\x8c\x02\n\nQuotaUsage\x12\x12\n\nagent_type\x18\x01 \x01(\t\x12\x0e\n\x06parent\x18\x02 \x01(\t\x12\x30\n\x05kinds\x18\x03 \x03(\x0b\x32!.raftalloc.api.v1.QuotaUsage.Kind\x12\x19\n\x11\x61llocations_count\x18\x04 \x01(\x03\x12\x10\n\x08implicit\x18\x05 \x01(\x08\x12\x0e\n\x06weight\x18\x06 \x01(\x03\x12\x18\n\x10share_millionths\x18\x07 \x01(\x03\x1aQ\n\x04Kind\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x0c\n\x04used\x18\x02 \x01(\x03\x12\x0f\n\x07limited\x18\x03 \x01(\x08\x12\r\n\x05limit\x18\x04 \x01(\x03\x12\r\n\x05scale\x18\x05 \x01(\x03\"\xe7\x01\n\x0fSetQuotaRequest\x12\x12\n\nagent_type\x18\x01 \x01(\t\x12\x0e\n\x06parent\x18\x02 \x01(\t\x12=\n\x06limits\x18\x03 \x03(\x0b\x32-.raftalloc.api.v1.SetQuotaRequest.LimitsEntry\x12\x32\n\x0bidempotency\x18\x04 \x01(\x0b\x32\x1d.raftalloc.api.v1.Idempotency\x12\x0e\n\x06weight\x18\x05 \x01(\x03\x1a-\n\x0bLimitsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"N\n\x10SetQuotaResponse\x12+\n\x05quota\x18\x01 \x01(\x0b\x32\x1c.raftalloc.api.v1.QuotaUsage\x12\r\n\x05index\x18\x02 \x01(\x03\"P\n\x14GetQuotaUsageRequest\x12\x12\n\nagent_type\x18\x01 \x01(\t\x12\x10\n\x08\x61t_index\x18\x02 \x01(\x03\x12\x12\n\nat_time_ms\x18\x03 \x01(\x03\"S\n\x15GetQuotaUsageResponse\x12+\n\x05quota\x18\x01 \x01(\x0b\x32\x1c.raftalloc.api.v1.QuotaUsage\x12\r\n\x05index\x18\x02 \x01(\x03\"P\n\x11ListQuotasRequest\x12\x15\n\rwith_implicit\x18\x01 \x01(\x08\x12\x10\n\x08\x61t_index\x18\x02 \x01(\x03\x12\x12\n\nat_time_ms\x18\x03 \x01(\x03\"Q\n\x12ListQuotasResponse\x12,\n\x06quotas\x18\x01 \x03(\x0b\x32\x1c.raftalloc.api.v1.QuotaUsage\x12\r\n\x05index\x18\x02 \x01(\x03\"\\\n\x12\x44\x65leteQuotaRequest\x12\x12\n\nagent_type\x18\x01 \x01(\t\x12\x32\n\x0bidempotency\x18\x02 \x01(\x0b\x32\x1d.raftalloc.api.v1.Idempotency\"$\n\x13\x44\x65leteQuotaResponse\x12\r\n\x05index\x18\x01 \x01(\x03\x32\xf2\x02\n\x06Quotas\x12Q\n\x08SetQuota\x12!.raftalloc.api.v1.SetQuotaRequest\x1a\".raftalloc.api.v1.SetQuotaResponse\x12`\n\rGetQuotaUsage\x12&.raftalloc.api.v1.GetQuotaUsageRequest\x1a\'.raftalloc.api.v1.GetQuotaUsageResponse\x12W\n\nListQuotas\x12#.raftalloc.api.v1.ListQuotasRequest\x1a$.raftalloc.api.v1.ListQuotasResponse\x12Z\n\x0b\x44\x65leteQuota\x12$.raftalloc.api.v1.DeleteQuotaRequest\x1a%.raftalloc.api.v1.DeleteQuotaResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,27 +35,27 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SETQUOTAREQUEST_LIMITSENTRY']._loaded_options = None
   _globals['_SETQUOTAREQUEST_LIMITSENTRY']._serialized_options = b'8\001'
   _globals['_QUOTAUSAGE']._serialized_start=82
-  _globals['_QUOTAUSAGE']._serialized_end=308
-  _globals['_QUOTAUSAGE_KIND']._serialized_start=227
-  _globals['_QUOTAUSAGE_KIND']._serialized_end=308
-  _globals['_SETQUOTAREQUEST']._serialized_start=311
-  _globals['_SETQUOTAREQUEST']._serialized_end=526
-  _globals['_SETQUOTAREQUEST_LIMITSENTRY']._serialized_start=481
-  _globals['_SETQUOTAREQUEST_LIMITSENTRY']._serialized_end=526
-  _globals['_SETQUOTARESPONSE']._serialized_start=528
-  _globals['_SETQUOTARESPONSE']._serialized_end=606
-  _globals['_GETQUOTAUSAGEREQUEST']._serialized_start=608
-  _globals['_GETQUOTAUSAGEREQUEST']._serialized_end=688
-  _globals['_GETQUOTAUSAGERESPONSE']._serialized_start=690
-  _globals['_GETQUOTAUSAGERESPONSE']._serialized_end=773
-  _globals['_LISTQUOTASREQUEST']._serialized_start=775
-  _globals['_LISTQUOTASREQUEST']._serialized_end=855
-  _globals['_LISTQUOTASRESPONSE']._serialized_start=857
-  _globals['_LISTQUOTASRESPONSE']._serialized_end=938
-  _globals['_DELETEQUOTAREQUEST']._serialized_start=940
-  _globals['_DELETEQUOTAREQUEST']._serialized_end=1032
-  _globals['_DELETEQUOTARESPONSE']._serialized_start=1034
-  _globals['_DELETEQUOTARESPONSE']._serialized_end=1070
-  _globals['_QUOTAS']._serialized_start=1073
-  _globals['_QUOTAS']._serialized_end=1443
+  _globals['_QUOTAUSAGE']._serialized_end=350
+  _globals['_QUOTAUSAGE_KIND']._serialized_start=269
+  _globals['_QUOTAUSAGE_KIND']._serialized_end=350
+  _globals['_SETQUOTAREQUEST']._serialized_start=353
+  _globals['_SETQUOTAREQUEST']._serialized_end=584
+  _globals['_SETQUOTAREQUEST_LIMITSENTRY']._serialized_start=539
+  _globals['_SETQUOTAREQUEST_LIMITSENTRY']._serialized_end=584
+  _globals['_SETQUOTARESPONSE']._serialized_start=586
+  _globals['_SETQUOTARESPONSE']._serialized_end=664
+  _globals['_GETQUOTAUSAGEREQUEST']._serialized_start=666
+  _globals['_GETQUOTAUSAGEREQUEST']._serialized_end=746
+  _globals['_GETQUOTAUSAGERESPONSE']._serialized_start=748
+  _globals['_GETQUOTAUSAGERESPONSE']._serialized_end=831
+  _globals['_LISTQUOTASREQUEST']._serialized_start=833
+  _globals['_LISTQUOTASREQUEST']._serialized_end=913
+  _globals['_LISTQUOTASRESPONSE']._serialized_start=915
+  _globals['_LISTQUOTASRESPONSE']._serialized_end=996
+  _globals['_DELETEQUOTAREQUEST']._serialized_start=998
+  _globals['_DELETEQUOTAREQUEST']._serialized_end=1090
+  _globals['_DELETEQUOTARESPONSE']._serialized_start=1092
+  _globals['_DELETEQUOTARESPONSE']._serialized_end=1128
+  _globals['_QUOTAS']._serialized_start=1131
+  _globals['_QUOTAS']._serialized_end=1501
 # @@protoc_insertion_point(module_scope)

@@ -58,12 +58,18 @@ class QuotaUsage(_message.Message):
     KINDS_FIELD_NUMBER: _builtins.int
     ALLOCATIONS_COUNT_FIELD_NUMBER: _builtins.int
     IMPLICIT_FIELD_NUMBER: _builtins.int
+    WEIGHT_FIELD_NUMBER: _builtins.int
+    SHARE_MILLIONTHS_FIELD_NUMBER: _builtins.int
     agent_type: _builtins.str
     parent: _builtins.str
     """empty for root"""
     allocations_count: _builtins.int
     implicit: _builtins.bool
     """nobody set it: seen in a request"""
+    weight: _builtins.int
+    """of its share, in thousandths"""
+    share_millionths: _builtins.int
+    """its dominant share: the most of any kind that it holds of the whole fleet, by its weight"""
     @_builtins.property
     def kinds(self) -> _containers.RepeatedCompositeFieldContainer[Global___QuotaUsage.Kind]:
         """every kind that is limited or used"""
@@ -76,10 +82,12 @@ class QuotaUsage(_message.Message):
         kinds: _abc.Iterable[Global___QuotaUsage.Kind] | None = ...,
         allocations_count: _builtins.int = ...,
         implicit: _builtins.bool = ...,
+        weight: _builtins.int = ...,
+        share_millionths: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_type", b"agent_type", "allocations_count", b"allocations_count", "implicit", b"implicit", "kinds", b"kinds", "parent", b"parent"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_type", b"agent_type", "allocations_count", b"allocations_count", "implicit", b"implicit", "kinds", b"kinds", "parent", b"parent", "share_millionths", b"share_millionths", "weight", b"weight"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -113,9 +121,12 @@ class SetQuotaRequest(_message.Message):
     PARENT_FIELD_NUMBER: _builtins.int
     LIMITS_FIELD_NUMBER: _builtins.int
     IDEMPOTENCY_FIELD_NUMBER: _builtins.int
+    WEIGHT_FIELD_NUMBER: _builtins.int
     agent_type: _builtins.str
     parent: _builtins.str
     """absent: root"""
+    weight: _builtins.int
+    """of its share in the queue, in thousandths, 1..10^9; 0: stays as it is (1000 for a new one)"""
     @_builtins.property
     def limits(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
         """replaces all limits; a kind that is absent is not limited; 0 forbids it"""
@@ -129,10 +140,11 @@ class SetQuotaRequest(_message.Message):
         parent: _builtins.str = ...,
         limits: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
         idempotency: _types_pb2.Idempotency | None = ...,
+        weight: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["idempotency", b"idempotency"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_type", b"agent_type", "idempotency", b"idempotency", "limits", b"limits", "parent", b"parent"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_type", b"agent_type", "idempotency", b"idempotency", "limits", b"limits", "parent", b"parent", "weight", b"weight"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
