@@ -131,27 +131,58 @@ class LogDisk(Protocol):
         """`drain`, and take nothing more."""
 
 
-class Poller(Protocol):
-    """What tells pysyncobj of its sockets: its Poller, driven by the event loop. Masks: 1 read, 2 write, 4 error."""
+class Stream(Protocol):
+    """Our end of a connection that carries bytes in order."""
 
-    def attach(self, on_event: Callable[[], None], on_error: Callable[[Exception], None]) -> None:
-        """Who hears after each event, and of what a socket's callback raised."""
+    @property
+    def is_full(self) -> bool:
+        """Whether so much waits to be sent that no more should be written before the owner hears `drained`."""
 
-    def subscribe(self, descr: int, callback: Callable[[int, int], None], event_mask: int) -> None:
-        """Call back (descr, mask) on these events; replaces what was subscribed for `descr`."""
+    @property
+    def is_to_itself(self) -> bool:
+        """Whether both ends are this one, as may happen to who dials a port that nobody listens on."""
 
-    def unsubscribe(self, descr: int) -> None:
-        """No more calls."""
+    def write(self, data: bytes) -> None:
+        """Send, now or when there is room."""
 
-    def poll(self, timeout: float) -> None:
-        """Nothing: the loop polls."""
+    def abort(self) -> None:
+        """Close at once; what waits is not sent. The owner hears `closed`."""
+
+
+class StreamOwner(Protocol):
+    """Who a stream speaks to. Calls come from the event loop, one at a time."""
+
+    def opened(self, stream: Stream) -> None:
+        """The connection is there."""
+
+    def received(self, data: memoryview) -> None:
+        """Bytes have come; the view is good during this call only."""
+
+    def drained(self) -> None:
+        """There is room again."""
+
+    def closed(self, problem: str) -> None:
+        """The connection is gone, or could not be made. Called once."""
 
 
 class Net(Protocol):
-    """What the Raft transport stands on."""
+    """What the Raft transport stands on: streams between IP addresses. Names are never looked up."""
 
-    def poller(self) -> Poller:
-        """A new one, for the running loop."""
+    def listen(
+        self,
+        host: str,
+        port: int,
+        admit: Callable[[str], StreamOwner | None],
+        failed: Callable[[OSError], None],
+    ) -> Callable[[], None]:
+        """Take connections until what this answers is called. Raises OSError where the address cannot be taken.
+
+        admit: given the address of who connects, answers the stream's owner, or None, and then it is closed at once.
+        failed: hears why a connection could not be taken (no descriptors left); the listener stays and tries again.
+        """
+
+    def connect(self, host: str, port: int, owner: StreamOwner) -> Callable[[], None]:
+        """Make a connection. What this answers gives up, as long as it is not there."""
 
     def can_bind(self, host: str, port: int) -> bool:
         """Whether the address is free."""

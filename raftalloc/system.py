@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import errno
 import fcntl
+import ipaddress
 import os
 import shutil
 import socket
@@ -20,8 +21,16 @@ from raftalloc.errors import DataDirectoryError
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-READ: Final = 1
-WRITE: Final = 2
+    from raftalloc.ports import StreamOwner
+
+READ_BUFFER_BYTES: Final = 256 << 10
+WRITE_BUFFER_BYTES: Final = 256 << 10
+"""Of one connection; what is above waits with its owner."""
+UNACKNOWLEDGED_MILLISECONDS: Final = 10_000
+LISTEN_BACKLOG: Final = 512
+ACCEPTS_A_TURN: Final = 32
+ACCEPT_PAUSE_SECONDS: Final = 0.2
+_LINGER_NOT: Final = struct.pack("ii", 1, 0)
 FRAME_BYTES_MAX: Final = (1 << 32) - 1
 CHILD_STOP_SECONDS: Final = 30.0
 _FRAME_HEAD: Final = struct.Struct(">I")
@@ -134,66 +143,106 @@ def sync_directory(path: str) -> None:
         os.close(descriptor)
 
 
-class LoopPoller:
-    """pysyncobj's poller on the running event loop: no thread, no polling."""
+class SystemStream(asyncio.BufferedProtocol):
+    """A TCP connection on the event loop."""
 
-    def __init__(self) -> None:
-        """For the loop that runs now."""
-        self._loop = asyncio.get_running_loop()
-        self._on_event: Callable[[], None] = lambda: None
-        self._on_error: Callable[[Exception], None] | None = None
-        self._subscriptions: dict[int, object] = {}
+    def __init__(self, owner: StreamOwner, buffer: memoryview) -> None:
+        """`buffer`: what arrives is put there, and looked at before anything else can be."""
+        self._owner = owner
+        self._buffer = buffer
+        self._transport: asyncio.Transport | None = None
+        self.is_full = False
 
-    def attach(self, on_event: Callable[[], None], on_error: Callable[[Exception], None]) -> None:
-        """Who hears after each event, and of what a socket's callback raised."""
-        self._on_event = on_event
-        self._on_error = on_error
+    @property
+    def is_to_itself(self) -> bool:
+        """See ports.Stream."""
+        assert self._transport is not None
+        name = self._transport.get_extra_info
+        return bool(name("sockname") == name("peername"))
 
-    def subscribe(self, descr: int, callback: Callable[[int, int], None], event_mask: int) -> None:
-        """Call back on these events; errors come as readability, as the loop reports them."""
-        token = self._subscriptions.setdefault(descr, object())
-        if event_mask & READ:
-            self._loop.add_reader(descr, self._happened, descr, callback, READ, token)
-        if event_mask & WRITE:
-            self._loop.add_writer(descr, self._happened, descr, callback, WRITE, token)
-        else:
-            self._loop.remove_writer(descr)
+    def write(self, data: bytes) -> None:
+        """See ports.Stream."""
+        assert self._transport is not None
+        self._transport.write(data)
 
-    def unsubscribe(self, descr: int) -> None:
-        """No more calls."""
-        self._subscriptions.pop(descr, None)
-        # pysyncobj closes a socket before it says so; the selector then forgets it with an error.
-        with contextlib.suppress(OSError):
-            self._loop.remove_reader(descr)
-        with contextlib.suppress(OSError):
-            self._loop.remove_writer(descr)
+    def abort(self) -> None:
+        """See ports.Stream."""
+        assert self._transport is not None
+        self._transport.abort()
 
-    def poll(self, timeout: float) -> None:
-        """Nothing: the loop polls."""
+    # What follows is asyncio's.
 
-    def _happened(
-        self, descr: int, callback: Callable[[int, int], None], mask: int, token: object
-    ) -> None:
-        # The socket may have been closed earlier in this turn of the loop, and its number given to another.
-        if self._subscriptions.get(descr) is not token:
-            return
-        try:
-            callback(descr, mask)
-        except Exception as error:
-            # The boundary of the event loop: whoever drives Raft decides what a fault in it means, which is to stop.
-            if self._on_error is None:
-                raise
-            self._on_error(error)
-            return
-        self._on_event()
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Small messages are not held back, and what nobody acknowledges ends the connection."""
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
+        connection = transport.get_extra_info("socket")
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection.setsockopt(
+            socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNACKNOWLEDGED_MILLISECONDS
+        )
+        self._owner.opened(self)
+
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - asyncio's signature
+        """One for all connections of this loop: nothing is kept in it."""
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """So many bytes have come."""
+        self._owner.received(self._buffer[:nbytes])
+
+    def pause_writing(self) -> None:
+        """Too much waits to be sent."""
+        self.is_full = True
+
+    def resume_writing(self) -> None:
+        """There is room again."""
+        self.is_full = False
+        self._owner.drained()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """It is over."""
+        self._owner.closed("closed by the other side" if exc is None else str(exc))
 
 
 class SystemNet:
     """TCP of this machine."""
 
-    def poller(self) -> LoopPoller:
-        """A new one, for the running loop."""
-        return LoopPoller()
+    def __init__(self) -> None:
+        """Nothing is opened yet."""
+        self._buffer = memoryview(bytearray(READ_BUFFER_BYTES))
+        self._dialling: set[asyncio.Task[None]] = set()
+
+    def listen(
+        self,
+        host: str,
+        port: int,
+        admit: Callable[[str], StreamOwner | None],
+        failed: Callable[[OSError], None],
+    ) -> Callable[[], None]:
+        """See ports.Net."""
+        return _Listener(host, port, admit, failed, self._buffer).close
+
+    def connect(self, host: str, port: int, owner: StreamOwner) -> Callable[[], None]:
+        """See ports.Net."""
+        ipaddress.ip_address(host)  # or asyncio would look it up
+        loop = asyncio.get_running_loop()
+
+        async def dial() -> None:
+            try:
+                await loop.create_connection(lambda: SystemStream(owner, self._buffer), host, port)
+            except OSError as error:
+                owner.closed(str(error))
+
+        task = loop.create_task(dial())
+        self._dialling.add(task)
+        task.add_done_callback(self._dialling.discard)
+
+        def give_up() -> None:
+            task.cancel()
+
+        return give_up
 
     def can_bind(self, host: str, port: int) -> bool:
         """Whether the address is free."""
@@ -208,6 +257,81 @@ class SystemNet:
                     return False
                 raise
         return True
+
+
+class _Listener:
+    """A listening socket. Whatever goes wrong with one connection, it goes on listening."""
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        admit: Callable[[str], StreamOwner | None],
+        failed: Callable[[OSError], None],
+        buffer: memoryview,
+    ) -> None:
+        """Raises OSError where the address cannot be taken."""
+        self._admit, self._failed, self._buffer = admit, failed, buffer
+        self._loop = asyncio.get_running_loop()
+        self._tasks: set[asyncio.Task[object]] = set()
+        self._pause: asyncio.TimerHandle | None = None
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self._socket = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            self._socket.setblocking(False)
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            self._socket.bind((host, port))
+            self._socket.listen(LISTEN_BACKLOG)
+        except OSError:
+            self._socket.close()
+            raise
+        self._go_on()
+
+    def close(self) -> None:
+        """Listen no more; those that are there stay. May be called twice."""
+        if self._pause is not None:
+            self._pause.cancel()
+        if self._socket.fileno() >= 0:
+            self._loop.remove_reader(self._socket)
+            self._socket.close()
+        for task in self._tasks:
+            task.cancel()
+
+    def _go_on(self) -> None:
+        self._pause = None
+        self._loop.add_reader(self._socket, self._take)
+
+    def _take(self) -> None:
+        """Those who wait, but not all of them at once: others have to have their turn."""
+        for _ in range(ACCEPTS_A_TURN):
+            try:
+                connection, address = self._socket.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as error:
+                # No descriptors, most likely: the one who waits stays first in line, so look again only in a while.
+                self._loop.remove_reader(self._socket)
+                self._pause = self._loop.call_later(ACCEPT_PAUSE_SECONDS, self._go_on)
+                self._failed(error)
+                return
+            owner = self._admit(str(address[0]))
+            if owner is None:
+                # With a reset, so that the kernel keeps nothing of it.
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NOT)
+                connection.close()
+            else:
+                self._serve(connection, owner)
+
+    def _serve(self, connection: socket.socket, owner: StreamOwner) -> None:
+        async def take_over() -> None:
+            connection.setblocking(False)
+            await self._loop.connect_accepted_socket(
+                lambda: SystemStream(owner, self._buffer), connection
+            )
+
+        task: asyncio.Task[object] = self._loop.create_task(take_over())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
 
 class SystemChild:

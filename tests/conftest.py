@@ -37,6 +37,13 @@ class Run(Protocol):
         """Answers its result; fails when it takes longer, or leaves tasks behind."""
 
 
+class Ports(Protocol):
+    """Finds ports."""
+
+    def __call__(self, count: int) -> list[int]:
+        """Ports of 127.0.0.1 that nothing listened on a moment ago, all different."""
+
+
 async def _bounded(coroutine: Coroutine[Any, Any, T], timeout: float) -> T:
     result = await asyncio.wait_for(coroutine, timeout)
     await asyncio.sleep(0)  # what was cancelled last gets its turn to end
@@ -71,7 +78,7 @@ def program() -> Callable[[str], str]:
 
 
 @pytest.fixture
-def free_ports() -> Callable[[int], list[int]]:
+def free_ports() -> Ports:
     """`free_ports(3)`: ports of 127.0.0.1 that nothing listened on a moment ago, all different."""
 
     def ports(count: int) -> list[int]:

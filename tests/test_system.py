@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -14,7 +16,6 @@ import pytest
 
 from raftalloc.errors import DataDirectoryError
 from raftalloc.system import (
-    LoopPoller,
     SystemClock,
     SystemDisk,
     SystemNet,
@@ -26,8 +27,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from raftalloc.ports import Stream
     from raftalloc.system import SystemChild
-    from tests.conftest import Run
+    from tests.conftest import Ports, Run
 
 DISK = SystemDisk()
 
@@ -87,62 +89,116 @@ def test_random_numbers_are_in_their_range_and_tokens_differ():
     assert len({rng.token(16) for _ in range(100)}) == 100
 
 
-def test_the_poller_calls_back_until_it_is_told_not_to(run: Run):
+class Owner:
+    """Keeps what a stream says."""
+
+    def __init__(self) -> None:
+        self.stream: Stream | None = None
+        self.heard = b""
+        self.problems: list[str] = []
+        self.drains = 0
+
+    def opened(self, stream: Stream) -> None:
+        self.stream = stream
+
+    def received(self, data: memoryview) -> None:
+        self.heard += bytes(data)
+
+    def drained(self) -> None:
+        self.drains += 1
+
+    def closed(self, problem: str) -> None:
+        self.problems.append(problem)
+
+
+async def until(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():
+            await SystemClock().sleep(0.005)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_streams_carry_bytes_both_ways_and_say_when_they_are_full(
+    host: str, run: Run, free_ports: Ports
+):
+    (port,) = free_ports(1)
+
     async def story() -> None:
-        poller = LoopPoller()
-        events: list[tuple[int, int]] = []
-        turns: list[int] = []
-        poller.attach(lambda: turns.append(1), lambda error: None)
-        left, right = socket.socketpair()
-        with left, right:
-            poller.subscribe(left.fileno(), lambda fd, mask: events.append((fd, mask)), 1 | 2 | 4)
-            await asyncio.sleep(0.01)
-            assert (left.fileno(), 2) in events
-            poller.subscribe(left.fileno(), lambda fd, mask: events.append((fd, mask)), 1 | 4)
-            await asyncio.sleep(0)
-            events.clear()
-            right.send(b"x")
-            await asyncio.sleep(0.01)
-            assert set(events) == {(left.fileno(), 1)}
-            poller.unsubscribe(left.fileno())
-            await asyncio.sleep(0)
-            events.clear()
-            await asyncio.sleep(0.01)
-            assert events == []
-            assert turns
+        net, here, there, addresses = SystemNet(), Owner(), Owner(), list[str]()
+
+        def admit(address: str) -> Owner:
+            addresses.append(address)
+            return there
+
+        close = net.listen(host, port, admit, lambda error: None)
+        net.connect(host, port, here)
+        await until(lambda: here.stream and there.stream)
+        assert here.stream is not None
+        assert there.stream is not None
+        assert not here.stream.is_to_itself
+        there.stream.write(b"welcome")
+        await until(lambda: here.heard == b"welcome")
+        here.stream.write(b"x" * (16 << 20))
+        assert here.stream.is_full
+        await until(lambda: len(there.heard) == 16 << 20)
+        await until(lambda: here.drains == 1)
+        assert not here.stream.is_full
+        here.stream.abort()
+        await until(lambda: here.problems and there.problems)
+        close()
+        assert addresses == [host]
 
     run(story())
 
 
-def test_a_socket_may_be_closed_before_the_poller_is_told(run: Run):
+def test_who_is_not_admitted_is_closed_on(run: Run, free_ports: Ports):
+    (port,) = free_ports(1)
+
     async def story() -> None:
-        poller = LoopPoller()
-        left, right = socket.socketpair()
-        descriptor = left.fileno()
-        poller.subscribe(descriptor, lambda fd, mask: None, 1 | 2)
-        left.close()
-        poller.unsubscribe(descriptor)
-        right.close()
+        net, owner = SystemNet(), Owner()
+        close = net.listen("127.0.0.1", port, lambda address: None, lambda error: None)
+        net.connect("127.0.0.1", port, owner)
+        await until(lambda: owner.problems)
+        close()
+        close()
+        refused = Owner()
+        net.connect("127.0.0.1", port, refused)
+        await until(lambda: refused.problems)
+        assert refused.stream is None
 
     run(story())
 
 
-def test_what_a_sockets_callback_raises_goes_to_whoever_drives(run: Run):
+def test_names_are_never_looked_up():
+    with pytest.raises(ValueError, match="localhost"):
+        SystemNet().connect("localhost", 7001, Owner())
+
+
+def test_a_process_without_descriptors_goes_on_listening(run: Run, free_ports: Ports):
+    (port,) = free_ports(1)
+
     async def story() -> None:
-        poller = LoopPoller()
-        errors: list[Exception] = []
+        net, errors, owners = SystemNet(), list[OSError](), list[Owner]()
 
-        def fail(descriptor: int, mask: int) -> None:
-            poller.unsubscribe(descriptor)
-            raise ValueError("a bug")
+        def admit(address: str) -> Owner:
+            owners.append(Owner())
+            return owners[-1]
 
-        poller.attach(lambda: None, errors.append)
-        left, right = socket.socketpair()
-        with left, right:
-            poller.subscribe(left.fileno(), fail, 1)
-            right.send(b"x")
-            await asyncio.sleep(0.01)
-        assert [str(error) for error in errors] == ["a bug"]
+        close = net.listen("127.0.0.1", port, admit, errors.append)
+        limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+        with socket.socket() as caller:
+            caller.setblocking(False)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (caller.fileno() + 1, limits[1]))
+            try:
+                await asyncio.get_running_loop().sock_connect(caller, ("127.0.0.1", port))
+                await until(lambda: errors)
+                assert owners == []
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+            await until(lambda: owners and owners[0].stream)
+        await until(lambda: owners[0].problems)
+        assert errors[0].errno == errno.EMFILE
+        close()
 
     run(story())
 

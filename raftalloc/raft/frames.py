@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeGuard
 
 import msgpack
 
-from raftalloc.raft.messages import COUNT_MAX, ITEMS_MAX, KINDS, BadMessage, check
+from raftalloc.raft.messages import COUNT_MAX, FIELDS, ITEMS_MAX, BadMessage, check
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -53,7 +53,10 @@ class Encoder:
 
         O(entries) in time, and none of it where the message is the one before, as of a leader to its followers.
         """
-        assert message["type"] in KINDS, f"{message['type']!r} is not in raft/messages.py"
+        known = FIELDS.get(message["type"], frozenset())
+        assert message.keys() <= known, (
+            f"{sorted(message.keys() - known)} of {message['type']!r}: not in messages.py"
+        )
         entries = message.get("entries")
         if entries is None:
             return [self.frame(message)]

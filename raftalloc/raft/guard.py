@@ -36,13 +36,6 @@ FINGERPRINTS: Final[Mapping[str, str]] = {
     "SyncObj._doDestroy": "8a6c9f892614a4b9",
     "SyncObj._onTick": "cc9eb08232d005ba",
     "SyncObj.transferLeadership": "c3ac67963962d9aa",
-    "TCPTransport._connectIfNecessarySingle": "e2cdb479552abdea",
-    "TCPTransport._onDisconnected": "ecba8d76dfc385fe",
-    "TCPTransport._onIncomingMessageReceived": "8b7217b0cc17c96d",
-    "TCPTransport.send": "2fd6c84b8621427d",
-    "TcpConnection.__processConnection": "b2854d89c1b97247",
-    "TcpConnection.disconnect": "318150905383a6a5",
-    "TcpConnection.send": "cb29077c32990abb",
 }
 """Qualified name -> first 16 hex digits of the SHA-256 of the method's source."""
 

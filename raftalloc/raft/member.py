@@ -27,8 +27,9 @@ from raftalloc.raft.timing import DEFAULT_TIMING, check_addresses, check_timing
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping
 
-    from raftalloc.ports import Clock, LogDisk, Machine, Net, Poller, Rng
+    from raftalloc.ports import Clock, LogDisk, Machine, Net, Rng
     from raftalloc.raft.timing import Timing
+    from raftalloc.security.contexts import TlsContexts
 
 logger = logging.getLogger(__name__)
 
@@ -93,7 +94,7 @@ class Member:
         directory: str,
         log_disk: LogDisk,
         clock: Clock,
-        net: Net,
+        net: Net | LocalNetwork,
         rng: Rng,
         apply: Callable[[int, bytes], object],
         on_fatal: Callable[[BaseException], None],
@@ -103,15 +104,19 @@ class Member:
         listen: Callable[[str, bytes], None] = lambda _replica_id, _data: None,
         timing: Timing = DEFAULT_TIMING,
         machine: Machine | None = None,
+        security: TlsContexts | None = None,
+        count: Callable[[str, str], None] = lambda kind, reason: None,  # noqa: ARG005
     ) -> None:
         """Prepare a member; nothing is opened before `start`.
 
-        peers: replica id -> (host, Raft port) of all members, this one included; loopback only, and not used with
-        a LocalNetwork as `net`. directory: exists; the journal is kept in it, on log_disk, which is this member's
-        own. apply: called once per entry, in order, with its index. on_fatal: called once, with what stopped this
-        replica. stamp, hear: the group's time, which the leader's heartbeats carry. say, listen: what members tell
-        each other every GOSSIP_SECONDS besides; an empty answer of `say` is not sent, and `listen` must not raise.
-        machine: what takes and gives snapshots; without one there are none, and the log is kept whole.
+        peers: replica id -> (IP address, Raft port) of all members, this one included; beyond loopback only with
+        `security`, and not used with a LocalNetwork as `net`. directory: exists; the journal is kept in it, on
+        log_disk, which is this member's own. apply: called once per entry, in order, with its index. on_fatal: called
+        once, with what stopped this replica. stamp, hear: the group's time, which the leader's heartbeats carry.
+        say, listen: what members tell each other every GOSSIP_SECONDS besides; an empty answer of `say` is not sent,
+        and `listen` must not raise. machine: what takes and gives snapshots; without one there are none, and the log
+        is kept whole. security: TLS of the members' network; None is without. count: hears of links and messages
+        that come to nothing (wire.py).
 
         Raises ConfigError for addresses, timing that cannot be used.
         """
@@ -119,7 +124,7 @@ class Member:
         if replica_id not in peers:
             raise ConfigError(f"replica {replica_id!r} is not among the members {sorted(peers)}")
         if not isinstance(net, LocalNetwork):
-            check_addresses(peers)
+            check_addresses(peers, has_tls=security is not None)
         self.replica_id = replica_id
         self.peers = dict(peers)
         self.stamp = stamp
@@ -133,6 +138,8 @@ class Member:
         self.clock = clock
         self.rng = rng
         self.net = net
+        self.security = security
+        self.count = count
         self._on_fatal = on_fatal
         self.timing = timing
         self.cluster_id = cluster_id
@@ -159,7 +166,7 @@ class Member:
                 f"replica {self.replica_id}: Raft port {port} on {host} is in use; "
                 "stop what listens there, or change the replica's raft address"
             )
-        self._log = self.open_log(self.net.poller())
+        self._log = self.open_log()
         self.driver.start()
         if len(self.peers) == 1:
             self._log.stand_now()
@@ -275,7 +282,7 @@ class Member:
             self._transferring = False
         raise Unavailable(f"no other replica took the lead within {TRANSFER_SECONDS:g} s")
 
-    def open_log(self, poller: Poller) -> RaftLog:
+    def open_log(self) -> RaftLog:
         """Open the journal and the wire; raises as `start`."""
         raise NotImplementedError
 

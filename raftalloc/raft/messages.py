@@ -65,12 +65,14 @@ KINDS: Final[Mapping[str, Mapping[str, Field]]] = {
         "prevLogTerm": COUNT,
         "entries": ENTRIES,
         "at_ms": optional(COUNT),
+        "round": optional(COUNT),
     },
     "next_node_idx": {
         "term": COUNT,
         "next_node_idx": COUNT,
         "reset": FLAG,
         "success": FLAG,
+        "round": optional(COUNT),
         "wants": optional(COUNT),
     },
     "request_vote": {"term": COUNT, "last_log_index": COUNT, "last_log_term": COUNT},
@@ -96,6 +98,13 @@ KINDS: Final[Mapping[str, Mapping[str, Field]]] = {
         "taken": FLAG,
         "next_node_idx": COUNT,
     },
+    # The link's own (link.py): no handler sees them.
+    "hello": {"version": COUNT, "oldest": COUNT, "cluster_id": NAME, "from": NAME, "to": NAME},
+    "ping": {},
+}
+
+FIELDS: Final[Mapping[str, frozenset[str]]] = {
+    kind: frozenset(("type", *fields)) for kind, fields in KINDS.items()
 }
 
 _ROWS: Final[dict[str, tuple[tuple[str, Any, int, int, bool], ...]]] = {

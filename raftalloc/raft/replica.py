@@ -7,10 +7,11 @@ thread. The event loop drives it (`driver.py`).
 What is corrected here, because it would stop or mislead us at once (the list of what is not is in docs/consensus.md):
 an exception in `apply` stops the replica instead of being retried for ever; the index moves before callers are told;
 applying is bounded per tick; a stall of our own process is not taken for the leader's silence; callers of a leader that
-lost its place hear OutcomeUnknown instead of nothing; what was not written is sent when the socket has room.
+lost its place hear OutcomeUnknown instead of nothing.
 
 The journal is our own (`journal.py`): what is said to others, or to a caller, is on this replica's disk before
-(`gate.py`); a leader counts itself for nothing else. The wire is pickle: only 127.0.0.1 is allowed.
+(`gate.py`); a leader counts itself for nothing else. The wire is our own too (`wire.py`): pysyncobj gets no byte from
+outside, and pickles nothing.
 """
 
 from __future__ import annotations
@@ -19,55 +20,42 @@ import queue
 from typing import TYPE_CHECKING, Any, Final
 
 import pysyncobj.syncobj
-from pysyncobj import FAIL_REASON, SyncObj, SyncObjConf, SyncObjException
-from pysyncobj.node import Node, TCPNode
-from pysyncobj.poller import POLL_EVENT_TYPE
-from pysyncobj.transport import TCPTransport
+from pysyncobj import FAIL_REASON, SyncObj, SyncObjConf
+from pysyncobj.node import Node
 from pysyncobj.version import VERSION
 
 from raftalloc.errors import ConfigError, DataDirectoryError, OutcomeUnknown, Overloaded
 from raftalloc.raft import guard
+from raftalloc.raft.frames import FRAME_BODY_BYTES
 from raftalloc.raft.gate import Gate
 from raftalloc.raft.installing import Installing
 from raftalloc.raft.journal import Journal
 from raftalloc.raft.local import LocalNetwork
 from raftalloc.raft.member import Member
 from raftalloc.raft.segments import Identity
+from raftalloc.raft.wire import Wire
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from raftalloc.ports import Poller
-    from raftalloc.raft.local import LocalTransport
     from raftalloc.raft.timing import Timing
+    from raftalloc.raft.transport import Transport
 
 APPLY_SECONDS: Final = 0.02
 """Of applying in one tick; then the loop's other work has its turn."""
-SEND_BUFFER_BYTES_MAX: Final = 32 << 20
-"""More than this unsent to one peer: the link is dropped, not memory."""
-IDLE_LINK_SECONDS: Final = 600.0
-"""pysyncobj closes a link on which nothing came for so long, at the next send: the vote request of a failover."""
-CONNECT_RETRY_SECONDS: Final = 0.1
 GRACE_HEARTBEATS: Final = 4
 """After a stall: so long a leader has to be heard, before silence counts."""
-_ALL_EVENTS: Final = POLL_EVENT_TYPE.READ | POLL_EVENT_TYPE.WRITE | POLL_EVENT_TYPE.ERROR
 _REGULAR: Final = 0
 
 
 class Replica(Member):
     """A `ports.Consensus` on pysyncobj; see Member."""
 
-    def open_log(self, poller: Poller) -> _Log:
+    def open_log(self) -> _Log:
         """Read the journal, bind the port."""
         guard.check_version(VERSION)
-        poller.attach(self.driver.kick, self.fail)
-        nodes = {peer: _node_of(peer, address) for peer, address in self.peers.items()}
+        nodes = {peer: Node(peer, address=address) for peer, address in self.peers.items()}
         me = nodes.pop(self.replica_id)
-        host, port = self.peers[self.replica_id]
-        transport: LocalTransport | None = None
-        if isinstance(self.net, LocalNetwork):
-            transport = self.net.transport(self.replica_id, nodes)
-        conf = _conf_of(self.timing, bind=f"{host}:{port}")
         journal = Journal(
             self.log_disk,
             self.directory,
@@ -75,19 +63,37 @@ class Replica(Member):
             token=self.rng.token,
             segment_bytes=self.timing.segment_bytes,
         )
+        transport = self._transport(nodes)
         try:
-            log = _Log(me, nodes.values(), conf, poller, transport, self, journal)
-        except SyncObjException as error:
+            log = _Log(me, nodes.values(), _conf_of(self.timing), transport, self, journal)
+            transport.open(log.outgoing, self.driver.kick, self.fail)
+        except OSError as error:
             journal.close()
+            host, port = self.peers[self.replica_id]
             raise ConfigError(
-                f"replica {self.replica_id}: cannot listen on {host}:{port}"
+                f"replica {self.replica_id}: cannot listen on {host}:{port}: {error}"
             ) from error
         except BaseException:
             journal.close()
             raise
-        if transport is not None:
-            transport.open(log.outgoing, self.driver.kick, self.fail)
         return log
+
+    def _transport(self, nodes: dict[str, Node]) -> Transport:
+        """Within this process, or over the network."""
+        if isinstance(self.net, LocalNetwork):
+            return self.net.transport(self.replica_id, nodes)
+        return Wire(
+            cluster_id=self.cluster_id,
+            replica_id=self.replica_id,
+            address=self.peers[self.replica_id],
+            nodes=nodes,
+            net=self.net,
+            clock=self.clock,
+            rng=self.rng,
+            security=self.security,
+            body_bytes_max=max(FRAME_BODY_BYTES, self.timing.entry_bytes_max + 1),
+            count=self.count,
+        )
 
 
 class _Log(Installing, SyncObj):
@@ -103,23 +109,15 @@ class _Log(Installing, SyncObj):
         me: Node,
         others: Any,
         conf: SyncObjConf,
-        poller: Poller,
-        transport: LocalTransport | None,
+        transport: Transport,
         owner: Member,
         journal: Journal,
     ) -> None:
-        """Goes on with the journal; binds, where there is no transport."""
-        self._loop_poller = poller
+        """Goes on with the journal."""
         self._owner = owner
         self._journal = journal
-        super().__init__(
-            me, list(others), conf=conf, nodeClass=Node, transport=transport, transportClass=_Wire
-        )
-        try:
-            self.resume()
-        except BaseException:
-            self._SyncObj__transport.destroy()
-            raise
+        super().__init__(me, list(others), conf=conf, nodeClass=Node, transport=transport)
+        self.resume()
         self._SyncObj__raftCommitIndex = journal.getRaftCommitIndex()
         self._gate = self._SyncObj__transport = Gate(self._SyncObj__transport, journal)
         journal.on_durable = self._on_durable
@@ -137,15 +135,6 @@ class _Log(Installing, SyncObj):
 
     @_SyncObj__raftLog.setter
     def _SyncObj__raftLog(self, _stock: object) -> None:  # noqa: N802
-        """Its own is not used."""
-
-    @property
-    def _poller(self) -> Poller:
-        """The event loop's, whatever pysyncobj makes for itself."""
-        return self._loop_poller
-
-    @_poller.setter
-    def _poller(self, _stock: object) -> None:
         """Its own is not used."""
 
     @property
@@ -375,62 +364,7 @@ class _Log(Installing, SyncObj):
         """Never: it truncates the journal in place and loses writes. See Offering.compact."""
 
 
-class _Peer(TCPNode):
-    """A member with an address, known by its replica id."""
-
-    def __init__(self, replica_id: str, address: str) -> None:
-        """`address`: host:port."""
-        super().__init__(address)
-        self._id = replica_id
-
-
-class _Wire(TCPTransport):
-    """TCP as pysyncobj does it, closed to strangers, with one live link per peer and bounded buffers."""
-
-    def _onIncomingMessageReceived(self, conn: Any, message: object) -> None:  # noqa: N802
-        """The first message of a link must name a member: no utility commands, no read-only listeners."""
-        node = self._nodeAddrToNode.get(message) if isinstance(message, str) else None
-        if node is None:
-            conn.disconnect()
-            self._unknownConnections.discard(conn)
-            return
-        old = self._connections.get(node)
-        if old is not None and old is not conn:
-            # Late messages of the old link must not be obeyed after the new one's.
-            old.setOnMessageReceivedCallback(None)
-            old.disconnect()
-        super()._onIncomingMessageReceived(conn, message)
-
-    def _connectIfNecessarySingle(self, node: Any) -> bool:  # noqa: N802
-        """As pysyncobj does, but a refused socket is closed at once."""
-        connected = bool(super()._connectIfNecessarySingle(node))
-        if not connected and node in self._connections and self._shouldConnect(node):
-            self._connections[node].disconnect()
-        return connected
-
-    def send(self, node: Any, message: Any) -> bool:
-        """Send, and see to it that what did not fit is sent when there is room."""
-        sent = bool(super().send(node, self._syncObj.outgoing(message)))
-        conn = self._connections.get(node)
-        if sent and conn is not None:
-            unsent = conn.getSendBufferSize()
-            if unsent > SEND_BUFFER_BYTES_MAX:
-                conn.disconnect()
-                return False
-            if unsent:
-                # pysyncobj would wait for its next send.
-                self._syncObj._poller.subscribe(
-                    conn.fileno(), conn._TcpConnection__processConnection, _ALL_EVENTS
-                )
-        return sent
-
-
-def _node_of(replica_id: str, address: tuple[str, int]) -> Node:
-    host, port = address
-    return _Peer(replica_id, f"{host}:{port}") if host else Node(replica_id)
-
-
-def _conf_of(timing: Timing, *, bind: str) -> SyncObjConf:
+def _conf_of(timing: Timing) -> SyncObjConf:
     """The settings that go with what is done differently here."""
     return SyncObjConf(
         autoTick=False,
@@ -445,11 +379,4 @@ def _conf_of(timing: Timing, *, bind: str) -> SyncObjConf:
         # One with an entry that is larger than a batch wedges its follower (docs/consensus.md).
         appendEntriesBatchSizeBytes=timing.entry_bytes_max + 2,
         appendEntriesUseBatch=True,
-        connectionTimeout=IDLE_LINK_SECONDS,
-        connectionRetryTime=CONNECT_RETRY_SECONDS,
-        sendBufferSize=1 << 20,
-        recvBufferSize=1 << 18,
-        maxBindRetries=1,
-        # Or it would listen on every interface.
-        bindAddress=bind,
     )

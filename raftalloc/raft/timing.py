@@ -46,8 +46,8 @@ def check_timing(timing: Timing) -> None:
         )
 
 
-def check_addresses(peers: Mapping[str, tuple[str, int]]) -> None:
-    """Raises ConfigError for what is not loopback: pickle is on this wire, so who can connect can run code here."""
+def check_addresses(peers: Mapping[str, tuple[str, int]], *, has_tls: bool) -> None:
+    """Raises ConfigError for what is no IP address, and without TLS for what is not loopback."""
     for replica_id, (host, port) in peers.items():
         try:
             address = ipaddress.ip_address(host)
@@ -55,10 +55,15 @@ def check_addresses(peers: Mapping[str, tuple[str, int]]) -> None:
             raise ConfigError(
                 f"replica {replica_id}: Raft host {host!r} is not an IP address; use 127.0.0.1"
             ) from error
-        if not address.is_loopback or address.version != 4:
+        if address.is_unspecified or address.is_multicast:
             raise ConfigError(
-                f"replica {replica_id}: Raft host {host} is not on this machine's loopback; "
-                "the Raft link is not secured yet, so only 127.0.0.0/8 is allowed"
+                f"replica {replica_id}: Raft host {host} is no address of a machine; "
+                "write the address that the others reach it at"
+            )
+        if not address.is_loopback and not has_tls:
+            raise ConfigError(
+                f"replica {replica_id}: Raft host {host} is not on this machine's loopback, and without TLS "
+                'only loopback is allowed; set [tls] mode = "mutual"'
             )
         if not 1 <= port <= 65_535:
             raise ConfigError(f"replica {replica_id}: Raft port {port} is not within 1..65535")

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from raftalloc.config import Config, Replica
     from raftalloc.ports import Net
+    from raftalloc.raft.local import LocalNetwork
     from raftalloc.server.composition import RunningReplica
     from raftalloc.server.parts import Ports
 
@@ -98,7 +99,7 @@ async def serve(config: Config, replica: Replica, directory: str, ports: Ports) 
         await _shut_down(config, running, grpc_server, http_server)
 
 
-def check_ports(net: Net, config: Config, replica: Replica) -> None:
+def check_ports(net: Net | LocalNetwork, config: Config, replica: Replica) -> None:
     """Raise ConfigError for the first of the replica's ports that something else listens on."""
     for name in ("grpc", "raft", "http"):
         address = getattr(replica, name)

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
     from raftalloc.config import Config
     from raftalloc.ports import Clock, Disk, EventStore, LogDisk, Net, PrunableStore, Rng, Spawn
+    from raftalloc.raft.local import LocalNetwork
     from raftalloc.storage.directory import DataDirectory
     from raftalloc.telemetry.metrics import Metrics
 
@@ -55,12 +56,12 @@ class Ports:
     clock: Clock
     disk: Disk
     log_disk: LogDisk
-    net: Net
+    net: Net | LocalNetwork
     rng: Rng
     spawn: Spawn
 
 
-def system_ports(*, clock: Clock | None = None, net: Net | None = None) -> Ports:
+def system_ports(*, clock: Clock | None = None, net: Net | LocalNetwork | None = None) -> Ports:
     """This machine, but for what is given."""
     return Ports(
         clock or SystemClock(),
@@ -213,6 +214,7 @@ class Opener:
             say=gossip.say,
             listen=gossip.hear,
             timing=self._timing(),
+            count=self.metrics.link,
         )
         consensus.metrics = self.metrics
         self.opening.push_async_callback(consensus.stop)

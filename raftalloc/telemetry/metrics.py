@@ -143,6 +143,21 @@ class Metrics:
             "Time that the Raft log takes to write and fdatasync what gathered.",
             _LATENCY_SECONDS,
         )
+        self._links = {
+            "refused": self._counter(
+                "raftalloc_raft_links_refused",
+                "Connections to or from the Raft port that came to nothing.",
+                "reason",
+            ),
+            "lost": self._counter(
+                "raftalloc_raft_links_lost", "Links to other members that were lost.", "reason"
+            ),
+            "dropped": self._counter(
+                "raftalloc_raft_messages_dropped",
+                "What members sent that is no message of Raft.",
+                "reason",
+            ),
+        }
         self._entry_commands = self._histogram(
             "raftalloc_entry_commands", "Commands in one log entry.", _BATCH_COMMANDS
         )
@@ -194,6 +209,10 @@ class Metrics:
     def committed(self, seconds: float) -> None:
         """An entry that we proposed has been applied."""
         self._commit_seconds.observe(seconds)
+
+    def link(self, kind: str, reason: str) -> None:
+        """A link of the members' network was refused or lost, or a message dropped; both words are the wire's own."""
+        self._links[kind].labels(reason).inc()
 
     def journal_synced(self, seconds: float) -> None:
         """The Raft log has been written and synced."""

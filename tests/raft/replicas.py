@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from raftalloc.ports import Image
@@ -9,7 +10,9 @@ from raftalloc.raft.disk import SystemLogDisk
 from raftalloc.raft.local import LocalNetwork
 from raftalloc.raft.replica import Replica
 from raftalloc.raft.timing import Timing
+from raftalloc.security.contexts import TlsContexts
 from raftalloc.system import SystemClock, SystemNet, SystemRng
+from tests.certificates import Authority
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -63,10 +66,16 @@ class ListMachine:
 class Group:
     """Replicas a, b, c ... over one network; `applied[id]` is what each was given, in order."""
 
-    def __init__(self, directory: Path, size: int, ports: list[int] | None = None) -> None:
+    def __init__(
+        self, directory: Path, size: int, ports: list[int] | None = None, *, tls: bool = True
+    ) -> None:
+        """Over TCP where there are ports: with TLS, or without."""
         self.directory = directory
+        directory.mkdir(parents=True, exist_ok=True)
+        self.authority = Authority(directory / "certs", "tests") if ports and tls else None
+        self.counted: Counter[tuple[str, str, str]] = Counter()
         self.ids = [chr(ord("a") + number) for number in range(size)]
-        self.net: Net = SystemNet() if ports else LocalNetwork(CLOCK)
+        self.net: Net | LocalNetwork = SystemNet() if ports else LocalNetwork(CLOCK)
         self.peers = {
             replica_id: ("127.0.0.1", ports[number] if ports else 0)
             for number, replica_id in enumerate(self.ids)
@@ -86,6 +95,9 @@ class Group:
     def disk_of(self, replica_id: str) -> LogDisk:
         return SystemLogDisk()
 
+    def contexts(self, replica_id: str) -> TlsContexts | None:
+        return TlsContexts(self.authority.replica(replica_id)) if self.authority else None
+
     def make(self, replica_id: str, timing: Timing = TIMING) -> Replica:
         directory = self.directory / replica_id
         directory.mkdir(parents=True, exist_ok=True)
@@ -95,6 +107,9 @@ class Group:
             if not self.machines or index > self.machines[replica_id].index:
                 self.applied[replica_id].append((index, entry))
             return (replica_id, index)
+
+        def count(kind: str, reason: str) -> None:
+            self.counted[replica_id, kind, reason] += 1
 
         return Replica(
             replica_id=replica_id,
@@ -111,6 +126,8 @@ class Group:
             hear=self.heard[replica_id].append,
             timing=timing,
             machine=self.machines.get(replica_id),
+            security=self.contexts(replica_id),
+            count=count,
         )
 
     def with_machines(self) -> None:

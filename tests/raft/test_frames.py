@@ -83,8 +83,10 @@ def test_the_same_message_to_another_member_is_not_put_into_bytes_again():
 
 
 def test_a_message_that_is_not_in_the_table_cannot_be_sent():
-    with pytest.raises(AssertionError, match="is not in raft/messages"):
+    with pytest.raises(AssertionError, match="'chatter': not in messages"):
         Encoder().frames({"type": "chatter"})
+    with pytest.raises(AssertionError, match=r"\['colour'\] of 'request_vote'"):
+        Encoder().frames({**VOTE, "colour": "blue"})
 
 
 def test_a_length_above_the_limit_is_refused_before_anything_of_it_is_kept():

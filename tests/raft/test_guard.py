@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import pytest
 from pysyncobj import SyncObj
-from pysyncobj.tcp_connection import TcpConnection
-from pysyncobj.transport import TCPTransport
 from pysyncobj.version import VERSION
 
 from raftalloc.errors import ConfigError
@@ -29,13 +27,6 @@ RELIED_ON = (
     SyncObj._doDestroy,
     SyncObj._onTick,
     SyncObj.transferLeadership,
-    TCPTransport._connectIfNecessarySingle,
-    TCPTransport._onDisconnected,
-    TCPTransport._onIncomingMessageReceived,
-    TCPTransport.send,
-    TcpConnection._TcpConnection__processConnection,
-    TcpConnection.disconnect,
-    TcpConnection.send,
 )
 
 

@@ -337,15 +337,27 @@ def test_a_damaged_journal_is_refused(tmp_path: Path, run: Run):
     ("host", "says"),
     [
         ("10.0.0.1", "loopback"),
-        ("0.0.0.0", "loopback"),
+        ("0.0.0.0", "no address of a machine"),
         ("localhost", "use 127.0.0.1"),
         ("example.com", "use 127.0.0.1"),
     ],
 )
-def test_a_raft_address_beyond_this_machine_is_refused(tmp_path: Path, host: str, says: str):
-    group = Group(tmp_path, 3, ports=[1, 2, 3])
+def test_a_raft_address_beyond_this_machine_is_refused_without_tls(
+    tmp_path: Path, host: str, says: str
+):
+    group = Group(tmp_path, 3, ports=[1, 2, 3], tls=False)
     group.peers["b"] = (host, 2)
     with pytest.raises(ConfigError, match=says):
+        group.make("a")
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "224.0.0.1"])
+def test_members_are_told_where_each_other_is_and_not_anywhere(tmp_path: Path, host: str):
+    group = Group(tmp_path, 3, ports=[1, 2, 3])
+    group.peers["b"] = ("10.0.0.1", 2)
+    group.make("a")
+    group.peers["b"] = (host, 2)
+    with pytest.raises(ConfigError, match="the address that the others reach it at"):
         group.make("a")
 
 

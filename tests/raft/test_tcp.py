@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import pickle
 import socket
-import struct
-import zlib
 from typing import TYPE_CHECKING
 
 import pytest
@@ -70,40 +67,6 @@ def test_it_listens_on_the_loopback_interface_only(
         with pytest.raises(OSError, match="refused"):
             socket.create_connection(("127.0.0.2", ports[0]), timeout=1)
         await group.stop()
-
-    run(story())
-
-
-def test_a_stranger_is_sent_away_and_the_group_goes_on(
-    tmp_path: Path, run: Run, free_ports: Callable[[int], list[int]]
-):
-    ports = free_ports(3)
-
-    def frame(message: object) -> bytes:
-        data: bytes = zlib.compress(pickle.dumps(message), 3)
-        return struct.pack("i", len(data)) + data
-
-    async def answer_to(message: object, port: int) -> bytes:
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        writer.write(frame(message))
-        await writer.drain()
-        try:
-            return await asyncio.wait_for(reader.read(), 5)
-        finally:
-            writer.close()
-            await writer.wait_closed()
-
-    async def story() -> None:
-        group = Group(tmp_path, 3, ports)
-        await group.start()
-        leader = await group.leader()
-        port = group.peers[leader.replica_id][1]
-        for message in ("readonly", ["status"], ["add", "127.0.0.1:1"], "127.0.0.1:9", 17):
-            assert await answer_to(message, port) == b"", f"{message!r} was answered"
-        await leader.propose(b"still here")
-        await group.agree()
-        await group.stop()
-        assert group.fatal == []
 
     run(story())
 

@@ -45,6 +45,8 @@ def everything() -> Metrics:
     metrics.rpc_forwarded("Allocator/Allocate")
     metrics.invalid_request()
     metrics.committed(0.01)
+    for kind in ("refused", "lost", "dropped"):
+        metrics.link(kind, "malformed")
     metrics.stored("append", 0.001)
     grant = events.Ended(1, "RELEASED", "a", "w", "n")
     happened: list[events.Event] = [
