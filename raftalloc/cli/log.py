@@ -1,4 +1,4 @@
-"""`raftalloc log`: the Raft log of a replica that is stopped. Reads files; asks nobody, changes nothing."""
+"""`raftalloc log`: the Raft log of a replica that is stopped. Reads files and asks nobody; only `skip` changes any."""
 
 from __future__ import annotations
 
@@ -11,8 +11,11 @@ import typer
 
 from raftalloc.cli import output
 from raftalloc.cli.connection import guarded
-from raftalloc.errors import DataDirectoryError
+from raftalloc.errors import DataDirectoryError, InvalidRequest
 from raftalloc.raft.inspection import check_unused, log_directory, overview
+from raftalloc.raft.skipping import skip_entry
+from raftalloc.storage.directory import stopped_at
+from raftalloc.system import SystemClock, SystemDisk, SystemRng
 
 if TYPE_CHECKING:
     from raftalloc.raft.inspection import Overview, Shown
@@ -75,6 +78,52 @@ def dump(
     overview(log_directory(str(directory)), show)
 
 
+@app.command("skip")
+@guarded
+def skip(
+    as_json: bool,
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="The replica's data directory.")],
+    index: Annotated[int, typer.Argument(metavar="INDEX", min=1, help="The entry.")],
+    reason: Annotated[
+        str, typer.Option("--reason", metavar="TEXT", help="Why; it is kept in the log.")
+    ],
+    force: Annotated[
+        bool,
+        typer.Option("--force", help="Also if this replica did not note that it stopped there."),
+    ] = False,
+) -> None:
+    """Have an entry passed over that stops every replica; no replica may have applied it.
+
+    Do the same, with the same INDEX, on a majority of the replicas while all are stopped; the others learn it.
+    What the entry asked for is not done.
+    """
+    path = log_directory(str(directory))
+    check_unused(path)
+    stopped = stopped_at(SystemDisk(), str(Path(path).parent))
+    if stopped != index and not force:
+        said = f"it stopped at {stopped}" if stopped else "it has not noted any at which it stopped"
+        raise InvalidRequest(
+            "INDEX",
+            f"this replica did not stop at {index}: {said}",
+            "--force skips it all the same",
+        )
+    entry = skip_entry(
+        path, index, at_ms=SystemClock().wall_ms(), reason=reason, token=SystemRng().token
+    )
+    record: dict[str, output.Plain] = {
+        "index": index,
+        "reason": reason,
+        "skipped": _summary_of(entry),
+    }
+    if as_json:
+        output.show_json(record)
+    else:
+        output.say(
+            f"entry {index} will be skipped: {_summary_of(entry)}",
+            note="now do the same on a majority of the replicas, then start them",
+        )
+
+
 def _say(found: Overview) -> None:
     vote = "no vote" if found.vote is None else f"vote for {found.vote}"
     output.say(
@@ -96,6 +145,8 @@ def _line_of(record: Shown) -> str:
         return f"term {record.a}, vote for {vote}"
     if record.kind == "truncate":
         return f"entries above {record.a} cut off: in conflict with the leader's"
+    if record.kind == "skip":
+        return f"entry {record.a} is skipped since {output.moment(record.b)}: {record.payload.decode()}"
     if record.kind == "base":
         return f"entries below {record.a} are in a snapshot (term before: {record.b})"
     return f"{record.kind} {record.a}"

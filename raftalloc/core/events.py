@@ -301,6 +301,13 @@ class Aged:
     level: int
 
 
+@dataclass(frozen=True, slots=True)
+class EntrySkipped:
+    """An entry that no replica could apply was passed over (`raftalloc log skip`). digest: of its bytes, hex."""
+
+    digest: str
+
+
 Event = (
     KindDefined
     | WeightsSet
@@ -326,6 +333,7 @@ Event = (
     | Answered
     | QueueSet
     | Aged
+    | EntrySkipped
 )
 
 

@@ -14,6 +14,7 @@ from raftalloc.core.events import (
     Aged,
     Answered,
     Ended,
+    EntrySkipped,
     Event,
     Granted,
     KindDefined,
@@ -72,7 +73,7 @@ def evolve(state: State, event: Event) -> None:
             state.next_id = max(state.next_id, event.session + 1)
         case SessionsExpired():
             state.sessions.expire(event.before_ms)
-        case Refused():
+        case Refused() | EntrySkipped():
             """It happened, and changed nothing."""
         case ReservationMade() | ReservationMoved() | ReservationOpened() | ReservationEnded():
             _reservation(state, event)

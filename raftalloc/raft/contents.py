@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from raftalloc.raft.records import BASE, COMMIT, ENTRY, TRUNCATE, VOTE, Record
+from raftalloc.raft.records import BASE, COMMIT, ENTRY, SKIP, TRUNCATE, VOTE, Record
 
 Entry = tuple[bytes, int, int]
 """command, index, term: as pysyncobj has them, and sends them."""
@@ -20,7 +20,8 @@ class Contents:
 
     base: the first index that is kept; below is what a snapshot has. start > base while reading a log whose older
     segments are gone, until the record that says so is met. base_term: term of the entry before `base`.
-    base_members: the group's configuration as of that entry; empty where none was noted.
+    base_members: the group's configuration as of that entry; empty where none was noted. skips: why an entry is not to
+    be given to the state machine, by its index.
     """
 
     entries: list[Entry] = field(default_factory=list)
@@ -31,6 +32,7 @@ class Contents:
     current_term: int = 0
     vote: str | None = None
     commit: int = 0
+    skips: dict[int, str] = field(default_factory=dict)
 
     @property
     def next_index(self) -> int:
@@ -69,6 +71,12 @@ class Contents:
             self.rebase(a, b, payload)
         elif kind == COMMIT:
             self.commit = a
+        elif kind == SKIP:
+            if a >= self.next_index:
+                raise Impossible(
+                    f"entry {a} is to be skipped, the log ends at {self.next_index - 1}"
+                )
+            self.skips[a] = payload.decode()
         else:
             raise Impossible(f"a record is of kind {kind}, which this build does not know")
 
@@ -78,6 +86,7 @@ class Contents:
             raise Impossible(
                 f"cut back to {last_index}, outside {self.base}..{self.next_index - 1}"
             )
+        self._keep_skips(self.base, last_index)
         if last_index < self.start:
             # It was in a segment that is gone, and so was what it cut; a later BASE record covers both.
             self.entries.clear()
@@ -90,12 +99,17 @@ class Contents:
         if first_index < self.base:
             raise Impossible(f"the first index went back from {self.base} to {first_index}")
         self.base, self.base_term, self.base_members = first_index, term_before, members
+        self._keep_skips(first_index, self.next_index)
         if first_index >= self.next_index:
             self.entries.clear()
             self.start = first_index
         elif first_index > self.start:
             del self.entries[: first_index - self.start]
             self.start = first_index
+
+    def _keep_skips(self, first: int, last: int) -> None:
+        if self.skips:
+            self.skips = {index: why for index, why in self.skips.items() if first <= index <= last}
 
 
 def vote_record(term: int, vote: str | None) -> Record:

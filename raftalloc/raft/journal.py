@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Final, overload
 from raftalloc.errors import DataDirectoryError, ReplicaFailed
 from raftalloc.raft.appender import Appender
 from raftalloc.raft.contents import Contents, vote_record
-from raftalloc.raft.records import BASE, COMMIT, ENTRY, TRUNCATE
+from raftalloc.raft.records import BASE, COMMIT, ENTRY, SKIP, TRUNCATE
 from raftalloc.raft.recovery import check_directory, read_log
 from raftalloc.raft.segments import SUFFIX, UNFINISHED, Identity
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from raftalloc.ports import LogDisk
     from raftalloc.raft.appender import Write
@@ -176,6 +176,15 @@ class Journal:
                 break
             at -= 1
         return start + at
+
+    @property
+    def skips(self) -> Mapping[int, str]:
+        """Why entries must not be given to the state machine, by index; without those that a snapshot has."""
+        return self._contents.skips
+
+    def skip(self, index: int, at_ms: int, reason: str) -> None:
+        """Never give this entry to the state machine. It must be there."""
+        self._change((SKIP, index, at_ms, reason.encode()))
 
     @property
     def failure(self) -> Exception | None:

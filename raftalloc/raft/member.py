@@ -66,6 +66,11 @@ class RaftLog(Protocol):
     def read(self, answer: Callable[[int, Exception | None], None]) -> None:
         """Call back with an index that is applied and behind no write acknowledged before, or why there is none."""
 
+    skips: Mapping[int, str]
+
+    def skip(self, index: int, at_ms: int, reason: str) -> bool:
+        """Never give this entry to `apply`; whether that is still possible."""
+
     def gossip(self, data: bytes) -> None:
         """Say this to all other members; it may be lost."""
 
@@ -102,6 +107,8 @@ class Member:
         hear: Callable[[int], None],
         say: Callable[[], bytes] = bytes,
         listen: Callable[[str, bytes], None] = lambda _replica_id, _data: None,
+        skip: Callable[[int, bytes], object] = lambda _index, _entry: None,
+        may_apply: Callable[[int], bool] = lambda _index: True,
         timing: Timing = DEFAULT_TIMING,
         machine: Machine | None = None,
         security: TlsContexts | None = None,
@@ -116,7 +123,8 @@ class Member:
         say, listen: what members tell each other every GOSSIP_SECONDS besides; an empty answer of `say` is not sent,
         and `listen` must not raise. machine: what takes and gives snapshots; without one there are none, and the log
         is kept whole. security: TLS of the members' network; None is without. count: hears of links and messages
-        that come to nothing (wire.py).
+        that come to nothing (wire.py). skip: called instead of `apply` for an entry that is to be skipped. may_apply:
+        whether this index may be applied yet; asked again at the next tick.
 
         Raises ConfigError for addresses, timing that cannot be used.
         """
@@ -131,6 +139,8 @@ class Member:
         self.hear = hear
         self.say = say
         self.listen = listen
+        self.skip = skip
+        self.may_apply = may_apply
         self.deliver = apply
         self.machine: Machine = machine or Amnesiac()
         self._listeners: dict[str, Callable[[str, dict[str, Any]], None]] = {}
@@ -285,6 +295,15 @@ class Member:
     def open_log(self) -> RaftLog:
         """Open the journal and the wire; raises as `start`."""
         raise NotImplementedError
+
+    @property
+    def skips(self) -> Mapping[int, str]:
+        """Why entries are not given to the state machine, by index; those that a snapshot has are left out."""
+        return {} if self._log is None else self._log.skips
+
+    def learn_skip(self, index: int, at_ms: int, reason: str) -> bool:
+        """Skip this entry too, as the others do; False where it is not in the log yet, or was applied."""
+        return self._log is not None and self._log.skip(index, at_ms, reason)
 
     @property
     def is_leader(self) -> bool:

@@ -10,6 +10,7 @@ segment's seed, so that a record of another segment does not pass for one of thi
     BASE       a: first index kept      b: term before it     payload: the group's configuration before it, if known;
                                                               what is below is in a snapshot
     COMMIT     a: commit index, as known when it was written; a hint, that may lag
+    SKIP       a: index                 b: ms since 1970          payload: why the entry is not to be applied
 
 A BATCH holds all records up to its end, then zeros up to a multiple of 8, then the nonce again. One batch is written
 and synced before the next: of all there is on the disk, only the last batch can be torn.
@@ -28,6 +29,7 @@ VOTE: Final = 3
 TRUNCATE: Final = 4
 BASE: Final = 5
 COMMIT: Final = 6
+SKIP: Final = 7
 KIND_NAMES: Final = {
     BATCH: "batch",
     ENTRY: "entry",
@@ -35,6 +37,7 @@ KIND_NAMES: Final = {
     TRUNCATE: "truncate",
     BASE: "base",
     COMMIT: "commit",
+    SKIP: "skip",
 }
 
 Record = tuple[int, int, int, bytes]

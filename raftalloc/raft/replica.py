@@ -36,7 +36,7 @@ from raftalloc.raft.segments import Identity
 from raftalloc.raft.wire import Wire
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from raftalloc.raft.timing import Timing
     from raftalloc.raft.transport import Transport
@@ -115,6 +115,7 @@ class _Log(Installing, SyncObj):
     ) -> None:
         """Goes on with the journal."""
         self._owner = owner
+        self._is_held = False
         self._journal = journal
         super().__init__(me, list(others), conf=conf, nodeClass=Node, transport=transport)
         self.resume()
@@ -162,7 +163,8 @@ class _Log(Installing, SyncObj):
     def has_more_to_do(self) -> bool:
         """Whether another tick would commit or apply something without anyone being heard of before."""
         durable, commit = self._journal.durable_index, self.raftCommitIndex
-        if min(commit, durable) > self.raftLastApplied and not self.is_paused:
+        waits = self.is_paused or self._is_held
+        if min(commit, durable) > self.raftLastApplied and not waits:
             return True
         return not self.otherNodes and self.is_raft_leader and durable > commit
 
@@ -249,6 +251,19 @@ class _Log(Installing, SyncObj):
         for node in sorted(self.otherNodes, key=lambda node: str(node.id)):
             self._gate.send(node, {"type": "gossip", "term": self.raftCurrentTerm, "gossip": data})
 
+    @property
+    def skips(self) -> Mapping[int, str]:
+        """Why entries are not given to the state machine, by index."""
+        return self._journal.skips
+
+    def skip(self, index: int, at_ms: int, reason: str) -> bool:
+        """Do not give this entry to the state machine; False where it is not in the log, or was given already."""
+        journal = self._journal
+        if not max(self.raftLastApplied + 1, journal.first_index) <= index <= journal.last_index:
+            return False
+        journal.skip(index, at_ms, reason)
+        return True
+
     def ask_to_stand(self, to_replica_id: str) -> bool:
         """Tell a follower that has all of the log to stand for election; False where none has."""
         answers: list[int] = []
@@ -329,6 +344,9 @@ class _Log(Installing, SyncObj):
         ready = min(self._SyncObj__raftCommitIndex, journal.durable_index)
         while self._SyncObj__raftLastApplied < ready:
             index = self._SyncObj__raftLastApplied + 1
+            self._is_held = not self._owner.may_apply(index)
+            if self._is_held:
+                break
             command, found_index, term = journal[index - journal.first_index]
             assert found_index == index, "the log has all that is not applied"
             result = self._deliver(index, command)
@@ -346,7 +364,9 @@ class _Log(Installing, SyncObj):
         """Entries are ours; NO_OPs are Raft's; nothing else can be in a log of ours."""
         kind = command[0]
         if kind == _REGULAR:
-            return self._owner.deliver(index, bytes(command[1:]))
+            skips = self._journal.skips
+            take = self._owner.skip if skips and index in skips else self._owner.deliver
+            return take(index, bytes(command[1:]))
         if kind != pysyncobj.syncobj._COMMAND_TYPE.NO_OP:
             raise DataDirectoryError(
                 f"entry {index} of the journal is of a type {kind} that is never written"

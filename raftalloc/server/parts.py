@@ -8,12 +8,14 @@ also where a later part fails to open.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from raftalloc.core import commands
 from raftalloc.core.commands import SetQueue
+from raftalloc.errors import EntryFailed, RaftallocError
 from raftalloc.raft.disk import SystemLogDisk
 from raftalloc.raft.timing import Timing
 from raftalloc.server.leadership import Leadership
@@ -26,13 +28,15 @@ from raftalloc.service.gossip import Gossip
 from raftalloc.service.past import PastStates
 from raftalloc.service.query import Queries
 from raftalloc.service.retention import Retention
+from raftalloc.service.skips import Skips
 from raftalloc.service.submit import Submitter
 from raftalloc.service.ticker import Ticker
 from raftalloc.service.watch import Watches
-from raftalloc.storage.directory import open_directory
+from raftalloc.storage.directory import mark_stopped, open_directory, stopped_at
 from raftalloc.storage.process import open_process_store
 from raftalloc.storage.rocks import RocksStore
 from raftalloc.system import SystemClock, SystemDisk, SystemNet, SystemRng, SystemSpawn
+from raftalloc.telemetry.logs import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,6 +48,8 @@ if TYPE_CHECKING:
     from raftalloc.storage.directory import DataDirectory
     from raftalloc.telemetry.metrics import Metrics
 
+
+logger = get_logger(__name__)
 
 DAY_MS: Final = 86_400_000
 _ORDERS: Final = {name: order for order, name in commands.ORDER_NAMES.items()}
@@ -117,7 +123,7 @@ class Opener:
         engine = await self._engine(store)
         cluster_clock = ClusterClock(self.ports.clock)
         quarantine = Quarantine(self.ports.disk, directory.path)
-        gossip = self._gossip(engine, quarantine)
+        gossip = self._gossip(directory, engine, quarantine)
         consensus = self._consensus(directory, engine, cluster_clock, gossip)
         submitter = self._submitter(engine, consensus, cluster_clock)
         ticker = self._ticker(engine, consensus, submitter, cluster_clock)
@@ -180,15 +186,35 @@ class Opener:
         engine.subscribe(lambda entry: decided(len(entry.asked), entry.happened))
         return engine
 
-    def _gossip(self, engine: Engine, quarantine: Quarantine) -> Gossip:
+    def _stopped(self, directory: DataDirectory, gossip: Gossip, error: BaseException) -> None:
+        """Where an entry did it, note which: the next start is careful with it, and so is `raftalloc log skip`."""
+        if isinstance(error, EntryFailed):
+            others = gossip.skips.skippers(error.index)
+            if others:
+                names = ", ".join(others)
+                logger.error(
+                    "others have skipped this entry: skip it here too",
+                    index=error.index,
+                    replicas=names,
+                )
+            with suppress(OSError, RaftallocError):
+                mark_stopped(self.ports.disk, directory.path, index=error.index, reason=str(error))
+        self.failed(error)
+
+    def _gossip(self, directory: DataDirectory, engine: Engine, quarantine: Quarantine) -> Gossip:
         """What is told to the others, and heard of them."""
+        skips = Skips(
+            clock=self.ports.clock,
+            group_size=lambda: len(self._peers()),
+            stopped_at=stopped_at(self.ports.disk, directory.path),
+        )
         digests = Digests(
             engine=engine,
             clock=self.ports.clock,
             group_size=lambda: len(self._peers()),
             on_diverged=quarantine.diverged,
         )
-        return Gossip(digests=digests, version=self.version)
+        return Gossip(digests=digests, skips=skips, version=self.version)
 
     def _consensus(
         self,
@@ -208,15 +234,18 @@ class Opener:
             net=self.ports.net,
             rng=self.ports.rng,
             apply=engine.apply,
-            on_fatal=self.failed,
+            on_fatal=lambda error: self._stopped(directory, gossip, error),
             stamp=cluster_clock.now_ms,
             hear=cluster_clock.hear,
             say=gossip.say,
             listen=gossip.hear,
+            skip=engine.skip,
+            may_apply=gossip.skips.may_apply,
             timing=self._timing(),
             count=self.metrics.link,
         )
         consensus.metrics = self.metrics
+        gossip.skips.attach(consensus)
         self.opening.push_async_callback(consensus.stop)
         return consensus
 

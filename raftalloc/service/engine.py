@@ -14,13 +14,15 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from dataclasses import dataclass
+from hashlib import blake2b
 from typing import TYPE_CHECKING, Final
 
 from raftalloc.core import codec, machine, views
 from raftalloc.core.commands import Renew
+from raftalloc.core.events import EntrySkipped, Happened
 from raftalloc.core.records import DONE, GRANTED
 from raftalloc.core.state import State
-from raftalloc.errors import DataDirectoryError, ReplicaFailed
+from raftalloc.errors import DataDirectoryError, EntryFailed, ReplicaFailed
 from raftalloc.service.indexing import keys_of
 from raftalloc.service.recovery import Manifest, recover
 from raftalloc.telemetry.logs import get_logger
@@ -29,7 +31,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from raftalloc.core.commands import Asked, Command, Entry
-    from raftalloc.core.events import Happened
     from raftalloc.core.records import Allocation, Outcome
     from raftalloc.ports import EventStore
     from raftalloc.service.retention import Retention
@@ -138,8 +139,11 @@ class Engine:
             self._confirm(index, data)
             return None
         self._refuse_unconfirmed(index)
-        entry = codec.decode_entry(data)
-        applied = machine.apply(self.state, entry, index)
+        try:
+            entry = codec.decode_entry(data)
+            applied = machine.apply(self.state, entry, index)
+        except Exception as error:
+            raise EntryFailed(index, error) from error
         self._keep(index, entry.at_ms, data, applied.happened)
         decided = Decided(
             index=index,
@@ -150,6 +154,23 @@ class Engine:
             outcomes=applied.outcomes,
             granted=self._granted(entry, applied.outcomes),
         )
+        for observer in self._observers:
+            observer(decided)
+        return decided
+
+    def skip(self, index: int, data: bytes) -> Decided | None:
+        """Pass over one committed entry that cannot be applied; the event says so, on every replica the same."""
+        if index <= self.state.index:
+            self._confirm(index, data)
+            return None
+        self._refuse_unconfirmed(index)
+        now_ms = self.state.now_ms
+        digest = blake2b(data, digest_size=16).hexdigest()
+        happened = (Happened(EntrySkipped(digest), machine.SETTLED),)
+        machine.fold(self.state, happened, index=index, at_ms=now_ms)
+        self._keep(index, now_ms, data, happened)
+        logger.warning("an entry was skipped", index=index, digest=digest)
+        decided = Decided(index, now_ms, "", (), happened, (), ())
         for observer in self._observers:
             observer(decided)
         return decided

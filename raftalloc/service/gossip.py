@@ -5,6 +5,7 @@ different versions can talk; what is malformed is dropped, since nothing depends
 
     v   version of the software             d   [[index, sort, digest], ...]: the newest checkpoints (`digests.py`)
     r   highest rules version it knows      c   how it writes state: content digests are comparable only where equal
+    s   [[index, why], ...]: entries that it skips (`skips.py`)
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from raftalloc.telemetry.logs import get_logger
 
 if TYPE_CHECKING:
     from raftalloc.service.digests import Digests
+    from raftalloc.service.skips import Skips
 
 logger = get_logger(__name__)
 
@@ -40,23 +42,26 @@ class Peer:
 class Gossip:
     """Puts together what this replica says, and takes in what others say."""
 
-    def __init__(self, *, digests: Digests, version: str) -> None:
+    def __init__(self, *, digests: Digests, skips: Skips, version: str) -> None:
         """`version`: of this software."""
         self.peers: dict[str, Peer] = {}
         """By replica id; who never spoke since this process began is not there."""
         self.digests = digests
+        self.skips = skips
         self._version = version
         self._writing = writing()
 
     def say(self) -> bytes:
         """A message for all others; called once a second."""
         self.digests.look()
+        self.skips.look()
         return _pack(
             {
                 "v": self._version,
                 "r": RULES_VERSION,
                 "c": self._writing,
                 "d": [list(each) for each in self.digests.newest()],
+                "s": [list(each) for each in self.skips.known().items()],
             }
         )
 
@@ -66,9 +71,11 @@ class Gossip:
             said = _unpack(data)
             self.peers[replica_id] = Peer(str(said["v"]), int(said["r"]))
             checkpoints = _checkpoints(said["d"])
+            skips = {int(index): str(why) for index, why in said.get("s", [])}
         except (ValueError, KeyError, TypeError) as error:
             logger.warning("gossip that cannot be read", replica=replica_id, reason=repr(error))
             return
+        self.skips.hear(replica_id, skips)
         for index, sort, digest in checkpoints:
             if sort == CHAIN or said.get("c") == self._writing:
                 self.digests.hear(replica_id, index, sort, digest)

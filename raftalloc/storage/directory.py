@@ -4,6 +4,7 @@
     lock            held by the process that uses the directory; its pid inside
     raft/           the journal
     events/         the event store and its snapshots
+    stopped.json    the entry of the log that this replica could not apply, where there was one
     diverged.json   only where this replica was found to differ from the others: it must not serve again as it is
 
 A directory of another cluster, another replica, a newer format, or of something else altogether is refused untouched;
@@ -27,6 +28,7 @@ FORMAT: Final = 1
 IDENTITY: Final = "identity.json"
 LOCK: Final = "lock"
 DIVERGED: Final = "diverged.json"
+STOPPED: Final = "stopped.json"
 JOURNAL: Final = "raft"
 PARTS: Final = (JOURNAL, "events")
 
@@ -90,6 +92,21 @@ def mark_diverged(disk: Disk, path: str, *, index: int, reason: str) -> None:
     """Have the directory refused from now on. Raises OSError."""
     mark = {"format": FORMAT, "index": index, "reason": reason}
     disk.write(f"{path}/{DIVERGED}", (json.dumps(mark, indent=2) + "\n").encode())
+
+
+def mark_stopped(disk: Disk, path: str, *, index: int, reason: str) -> None:
+    """Note at which entry of the log this replica stopped itself. Raises OSError."""
+    mark = {"format": FORMAT, "index": index, "reason": reason}
+    disk.write(f"{path}/{STOPPED}", (json.dumps(mark, indent=2) + "\n").encode())
+
+
+def stopped_at(disk: Disk, path: str) -> int:
+    """The entry that this replica could not apply when it last stopped itself for one; 0: there was none."""
+    content = disk.read(f"{path}/{STOPPED}")
+    try:
+        return 0 if content is None else int(json.loads(content)["index"])
+    except (ValueError, KeyError, TypeError):
+        return 0
 
 
 def _check_mark(disk: Disk, path: str) -> None:

@@ -94,6 +94,7 @@ EVENTS: tuple[Event, ...] = (
     ),
     events.QueueSet(order=commands.FIFO, ageing_ms=90_000),
     events.Aged(7, 2),
+    events.EntrySkipped("00112233445566778899aabbccddeeff"),
 )  # fmt: skip
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from raftalloc.service.digests import CHAIN, CONTENT, DOUBT_SECONDS, Digests, Judgement, judge
 from raftalloc.service.gossip import GOSSIP_BYTES_MAX, Gossip
+from raftalloc.service.skips import Skips
 from raftalloc.storage.memory import MemoryStore
 from tests.service.fakes import Replica, ask, entry_of, node
 
@@ -53,7 +54,8 @@ class Watched:
             on_diverged=self.found.append,
             content_entries=self._content_entries,
         )
-        self.gossip = Gossip(digests=self.digests, version="1")
+        skips = Skips(clock=self.clock, group_size=lambda: self.size, stopped_at=0)  # type: ignore[arg-type]  # as above
+        self.gossip = Gossip(digests=self.digests, skips=skips, version="1")
         return self
 
     def apply(self, index: int, agent: str = "a") -> None:

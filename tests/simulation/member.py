@@ -14,6 +14,7 @@ from raftalloc.service.clock import ClusterClock
 from raftalloc.service.digests import Digests
 from raftalloc.service.engine import Engine
 from raftalloc.service.gossip import Gossip
+from raftalloc.service.skips import Skips
 from raftalloc.service.submit import BATCH_BYTES_MAX, Submitter
 from raftalloc.service.ticker import Ticker
 from raftalloc.storage.memory import MemoryStore
@@ -173,7 +174,9 @@ class Life:
             on_diverged=lambda divergence: self._on_diverged(self, divergence),
             content_entries=self._content_entries,
         )
-        self.gossip = Gossip(digests=digests, version="simulated")
+        skips = Skips(clock=self.clock, group_size=lambda: self._group_size, stopped_at=0)
+        skips.attach(self.raft)
+        self.gossip = Gossip(digests=digests, skips=skips, version="simulated")
         await self.raft.start()
         await self.ticker.start()
         self.is_open = True
