@@ -115,15 +115,3 @@ class OutcomeUnknown(RaftallocError):
 
 class ReplicaFailed(RaftallocError):
     """This replica has stopped itself."""
-
-
-class EntryFailed(ReplicaFailed):
-    """The state machine raised while it applied an entry: a bug, which the same entry meets on every replica."""
-
-    def __init__(self, index: int, cause: BaseException) -> None:
-        """Name the index."""
-        super().__init__(
-            f"entry {index} of the log cannot be applied: {type(cause).__name__}: {cause}; if every replica stops "
-            f"there, it can be skipped: raftalloc log skip --help"
-        )
-        self.index = index

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from raftalloc.core import commands
 from raftalloc.core.commands import SetQueue
-from raftalloc.errors import EntryFailed, RaftallocError
+from raftalloc.errors import RaftallocError
 from raftalloc.raft.disk import SystemLogDisk
 from raftalloc.raft.timing import Timing
 from raftalloc.server.leadership import Leadership
@@ -23,7 +23,7 @@ from raftalloc.server.measured import MeasuredLogDisk, MeasuredReplica, Measured
 from raftalloc.server.quarantine import Quarantine
 from raftalloc.service.clock import ClusterClock
 from raftalloc.service.digests import Digests
-from raftalloc.service.engine import Engine
+from raftalloc.service.engine import Engine, EntryFailed
 from raftalloc.service.gossip import Gossip
 from raftalloc.service.past import PastStates
 from raftalloc.service.query import Queries

@@ -22,7 +22,7 @@ from raftalloc.core.commands import Renew
 from raftalloc.core.events import EntrySkipped, Happened
 from raftalloc.core.records import DONE, GRANTED
 from raftalloc.core.state import State
-from raftalloc.errors import DataDirectoryError, EntryFailed, ReplicaFailed
+from raftalloc.errors import DataDirectoryError, ReplicaFailed
 from raftalloc.service.indexing import keys_of
 from raftalloc.service.recovery import Manifest, recover
 from raftalloc.telemetry.logs import get_logger
@@ -39,6 +39,18 @@ logger = get_logger(__name__)
 
 BACKLOG_BLOCKS_MAX: Final = 4096
 BACKLOG_BYTES_MAX: Final = 64 << 20
+
+
+class EntryFailed(ReplicaFailed):
+    """The state machine raised while it applied an entry: a bug, which the same entry meets on every replica."""
+
+    def __init__(self, index: int, cause: BaseException) -> None:
+        """Name the index."""
+        super().__init__(
+            f"entry {index} of the log cannot be applied: {type(cause).__name__}: {cause}; if every replica stops "
+            f"there, it can be skipped: raftalloc log skip --help"
+        )
+        self.index = index
 
 
 @dataclass(frozen=True, slots=True)

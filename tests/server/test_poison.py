@@ -14,11 +14,12 @@ from typer.testing import CliRunner
 from raftalloc.cli.main import app
 from raftalloc.core import machine
 from raftalloc.core.commands import Allocate
-from raftalloc.errors import EntryFailed, OutcomeUnknown, RaftallocError
+from raftalloc.errors import OutcomeUnknown, RaftallocError
 from raftalloc.raft.local import LocalNetwork
 from raftalloc.server.composition import open_replica
 from raftalloc.server.embedded import LocalTransport
 from raftalloc.server.parts import system_ports
+from raftalloc.service.engine import EntryFailed
 from raftalloc.system import SystemClock
 from tests.server.asking import allocate_request, ask, register
 from tests.server.test_group import configured, until
