@@ -20,6 +20,7 @@ from raftalloc.errors import (
     Unavailable,
 )
 from raftalloc.raft.amnesiac import Amnesiac
+from raftalloc.raft.beside import Beside
 from raftalloc.raft.driver import Driver
 from raftalloc.raft.local import LocalNetwork
 from raftalloc.raft.timing import DEFAULT_TIMING, check_addresses, check_timing
@@ -105,10 +106,7 @@ class Member:
         on_fatal: Callable[[BaseException], None],
         stamp: Callable[[], int],
         hear: Callable[[int], None],
-        say: Callable[[], bytes] = bytes,
-        listen: Callable[[str, bytes], None] = lambda _replica_id, _data: None,
-        skip: Callable[[int, bytes], object] = lambda _index, _entry: None,
-        may_apply: Callable[[int], bool] = lambda _index: True,
+        beside: Beside | None = None,
         timing: Timing = DEFAULT_TIMING,
         machine: Machine | None = None,
         security: TlsContexts | None = None,
@@ -120,11 +118,9 @@ class Member:
         `security`, and not used with a LocalNetwork as `net`. directory: exists; the journal is kept in it, on
         log_disk, which is this member's own. apply: called once per entry, in order, with its index. on_fatal: called
         once, with what stopped this replica. stamp, hear: the group's time, which the leader's heartbeats carry.
-        say, listen: what members tell each other every GOSSIP_SECONDS besides; an empty answer of `say` is not sent,
-        and `listen` must not raise. machine: what takes and gives snapshots; without one there are none, and the log
-        is kept whole. security: TLS of the members' network; None is without. count: hears of links and messages
-        that come to nothing (wire.py). skip: called instead of `apply` for an entry that is to be skipped. may_apply:
-        whether this index may be applied yet; asked again at the next tick.
+        beside: what members tell each other besides, and entries that are skipped. machine: what takes and gives
+        snapshots; without one there are none, and the log is kept whole. security: TLS of the members' network; None is
+        without. count: hears of links and messages that come to nothing (wire.py).
 
         Raises ConfigError for addresses, timing that cannot be used.
         """
@@ -137,10 +133,7 @@ class Member:
         self.peers = dict(peers)
         self.stamp = stamp
         self.hear = hear
-        self.say = say
-        self.listen = listen
-        self.skip = skip
-        self.may_apply = may_apply
+        self.beside = beside or Beside()
         self.deliver = apply
         self.machine: Machine = machine or Amnesiac()
         self._listeners: dict[str, Callable[[str, dict[str, Any]], None]] = {}
@@ -361,7 +354,7 @@ class Member:
         if now < self._gossip_at or len(self.peers) == 1:
             return
         self._gossip_at = now + GOSSIP_SECONDS
-        said = self.say()
+        said = self.beside.say()
         if said and self._log is log:
             log.gossip(said)
 

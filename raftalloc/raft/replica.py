@@ -297,7 +297,7 @@ class _Log(Installing, SyncObj):
         """Learn the group's time from the leader; `handlers.py` does the rest, and knows no forwarded commands."""
         if message["type"] == "gossip":
             if node in self.otherNodes:
-                self._owner.listen(str(node.id), message["gossip"])
+                self._owner.beside.listen(str(node.id), message["gossip"])
             return
         if (
             message["type"] == "append_entries"
@@ -344,7 +344,7 @@ class _Log(Installing, SyncObj):
         ready = min(self._SyncObj__raftCommitIndex, journal.durable_index)
         while self._SyncObj__raftLastApplied < ready:
             index = self._SyncObj__raftLastApplied + 1
-            self._is_held = not self._owner.may_apply(index)
+            self._is_held = not self._owner.beside.may_apply(index)
             if self._is_held:
                 break
             command, found_index, term = journal[index - journal.first_index]
@@ -365,7 +365,7 @@ class _Log(Installing, SyncObj):
         kind = command[0]
         if kind == _REGULAR:
             skips = self._journal.skips
-            take = self._owner.skip if skips and index in skips else self._owner.deliver
+            take = self._owner.beside.skip if skips and index in skips else self._owner.deliver
             return take(index, bytes(command[1:]))
         if kind != pysyncobj.syncobj._COMMAND_TYPE.NO_OP:
             raise DataDirectoryError(

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 from raftalloc.core import commands
 from raftalloc.core.commands import SetQueue
 from raftalloc.errors import RaftallocError
+from raftalloc.raft.beside import Beside
 from raftalloc.raft.disk import SystemLogDisk
 from raftalloc.raft.timing import Timing
 from raftalloc.server.leadership import Leadership
@@ -237,10 +238,12 @@ class Opener:
             on_fatal=lambda error: self._stopped(directory, gossip, error),
             stamp=cluster_clock.now_ms,
             hear=cluster_clock.hear,
-            say=gossip.say,
-            listen=gossip.hear,
-            skip=engine.skip,
-            may_apply=gossip.skips.may_apply,
+            beside=Beside(
+                say=gossip.say,
+                listen=gossip.hear,
+                skip=engine.skip,
+                may_apply=gossip.skips.may_apply,
+            ),
             timing=self._timing(),
             count=self.metrics.link,
         )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from raftalloc.core.codec import encode_entry
 from raftalloc.core.commands import Asked, Entry, Tick
+from raftalloc.raft.beside import Beside
 from raftalloc.raft.replica import Replica
 from raftalloc.raft.timing import Timing
 from raftalloc.service.clock import ClusterClock
@@ -145,8 +146,13 @@ class Life:
             on_fatal=fatal,
             stamp=self.cluster_clock.now_ms,
             hear=self.cluster_clock.hear,
-            say=lambda: b"" if self.gossip is None else self.gossip.say(),
-            listen=lambda peer, data: None if self.gossip is None else self.gossip.hear(peer, data),
+            beside=Beside(
+                say=lambda: b"" if self.gossip is None else self.gossip.say(),
+                listen=lambda peer, data: (
+                    None if self.gossip is None else self.gossip.hear(peer, data)
+                ),
+                skip=self.engine.skip,
+            ),
             timing=replace(TIMING, segment_bytes=segment_bytes, entry_bytes_max=entry_bytes_max),
         )
         self.submitter = Submitter(
