@@ -9,7 +9,7 @@ import pytest
 
 from raftalloc.errors import InvalidRequest, Overloaded
 from raftalloc.server.interceptors import Gate
-from raftalloc.server.rpc import Call, Route, Rpc, table
+from raftalloc.server.rpc import SERVICES, Call, Route, Rpc, table
 from raftalloc.system import SystemClock, SystemRng
 from raftalloc.telemetry.metrics import Metrics
 
@@ -26,8 +26,7 @@ class Anything:
         return name
 
 
-SERVICES = ("Allocator", "Usage", "Reservations", "Fleet", "Quotas", "Events", "Admin")
-RPCS = table(dict.fromkeys(SERVICES, Anything()))
+RPCS = table({service.name: Anything() for service in SERVICES.values()})
 RPC = RPCS["/raftalloc.api.v1.Allocator/Allocate"]
 
 
