@@ -43,6 +43,7 @@ from raftalloc.core.queues import Waiting
 from raftalloc.core.quotas import ROOT
 from raftalloc.core.records import EndedRecord
 from raftalloc.core.reservations import Reservation
+from raftalloc.core.sessions import GAP_MS_MIN
 from raftalloc.core.state import State
 
 
@@ -262,7 +263,9 @@ def _renewed(state: State, event: Renewed) -> None:
 
 
 def _leader_took(state: State, event: LeaderTook) -> None:
-    """Every lease gets the gap back, but none past its end."""
+    """Every lease gets the gap back, but none past its end; so do sessions and keys, where it matters."""
+    if event.gap_ms >= GAP_MS_MIN:
+        state.sessions.give_back(event.gap_ms, state.now_ms)
     columns = state.leases.table.columns
     for allocation_id, row in state.leases.rows.items():
         expires, ends = int(columns["expires_ms"][row]), int(columns["ends_ms"][row])

@@ -20,6 +20,8 @@ WINDOW = 4096
 KEEP_MS = 600_000
 """How long an idle session, and the outcome of a free-form key, is kept, in log time."""
 TOMBSTONE_MS = 86_400_000
+GAP_MS_MIN = 1_000
+"""A shorter time without a leader is not given back to sessions and keys: it is nothing beside KEEP_MS."""
 SESSIONS_MAX = 16_384
 KEYS_MAX = 262_144
 """Free-form keys, tombstones included. When they are used up new ones are refused: forgetting one could grant twice."""
@@ -82,6 +84,15 @@ class Sessions:
             if at_ms >= before_ms - TOMBSTONE_MS:
                 break
             del self.tombstones[key]
+
+    def give_back(self, gap_ms: int, now_ms: int) -> None:
+        """Nobody could use a session, or repeat an attempt, for so long: it does not count. O(sessions + keys)."""
+        for session in self.sessions.values():
+            session.used_ms = min(session.used_ms + gap_ms, now_ms)
+        for key, (answered, index, at_ms) in self.keys.items():
+            self.keys[key] = (answered, index, min(at_ms + gap_ms, now_ms))
+        for key, at_ms in self.tombstones.items():
+            self.tombstones[key] = min(at_ms + gap_ms, now_ms)
 
     def oldest_ms(self) -> int:
         """When the session or key that expires first was last used; 0: there is none.

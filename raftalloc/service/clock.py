@@ -3,15 +3,21 @@
 A leader stamps `T_last + (monotonic now - monotonic at receipt of T_last)`, where T_last is the latest time heard from
 a living leader: from its heartbeats, so within tens of milliseconds. A jump of one machine's wall clock therefore
 changes nothing. Wall time is read only where nobody has been heard of since this process started - the whole group
-starts cold - and never takes the group's clock back. The gap that a new leader finds is given back to the leases.
+starts cold - and neither takes the group's clock back nor forward by more than OUTAGE_MS_MAX. The gap that a new leader
+finds is given back to leases and sessions; after a cold start GRACE_MS beside, since nobody knows how much earlier the
+group went down than its last entry says, and how far the wall clock is off.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from raftalloc.ports import Clock
+
+OUTAGE_MS_MAX: Final = 30 * 86_400_000
+"""A cold start later than this after the last entry is taken for a wall clock that is wrong."""
+GRACE_MS: Final = 5_000
 
 
 class ClusterClock:
@@ -37,10 +43,13 @@ class ClusterClock:
     def take_lead(self, applied_ms: int) -> int:
         """Begin to stamp, behind a state whose time is `applied_ms`. Answers the gap without a leader, in ms."""
         last_ms = max(applied_ms, self._heard_ms)
+        grace_ms = 0
         if self.is_cold:
-            now_ms = self._clock.wall_ms()
+            now_ms, grace_ms = self._clock.wall_ms(), GRACE_MS
+            if last_ms:
+                now_ms = min(now_ms, last_ms + OUTAGE_MS_MAX)
             self.hear(max(now_ms, last_ms))
-        gap_ms = self._estimate_ms() - last_ms
+        gap_ms = self._estimate_ms() - last_ms + grace_ms
         # A state at time 0 has no leases, and all of history is no gap.
         return max(gap_ms, 0) if last_ms else 0
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from raftalloc.service.clock import ClusterClock
+from raftalloc.service.clock import GRACE_MS, OUTAGE_MS_MAX, ClusterClock
 from tests.service.fakes import FakeClock
 
 
@@ -28,7 +28,7 @@ def test_a_cold_start_takes_wall_time_and_gives_the_outage_back():
     clock = FakeClock(wall_ms=90_000)
     cluster = ClusterClock(clock)
     assert cluster.is_cold
-    assert cluster.take_lead(30_000) == 60_000
+    assert cluster.take_lead(30_000) == 60_000 + GRACE_MS
     clock.now += 1.0
     assert cluster.stamp(30_000) == 91_000
 
@@ -36,9 +36,16 @@ def test_a_cold_start_takes_wall_time_and_gives_the_outage_back():
 def test_a_cold_start_with_a_wall_clock_in_the_past_does_not_take_time_back():
     clock = FakeClock(wall_ms=10_000)
     cluster = ClusterClock(clock)
-    assert cluster.take_lead(30_000) == 0
+    assert cluster.take_lead(30_000) == GRACE_MS
     clock.now += 1.0
     assert cluster.stamp(30_000) == 31_000
+
+
+def test_a_cold_start_with_a_wall_clock_far_in_the_future_is_clamped():
+    clock = FakeClock(wall_ms=4_000_000_000_000)
+    cluster = ClusterClock(clock)
+    assert cluster.take_lead(30_000) == OUTAGE_MS_MAX + GRACE_MS
+    assert cluster.stamp(30_000) == 30_000 + OUTAGE_MS_MAX
 
 
 def test_a_new_group_has_no_gap():

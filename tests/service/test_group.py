@@ -36,7 +36,14 @@ TIMING = Timing(heartbeat_ms=30, election_min_ms=300, election_max_ms=600)
 class Member:
     """One replica on its data directory."""
 
-    def __init__(self, path: Path, replica_id: str, ids: list[str], net: LocalNetwork) -> None:
+    def __init__(
+        self,
+        path: Path,
+        replica_id: str,
+        ids: list[str],
+        net: LocalNetwork,
+        clock: SystemClock = CLOCK,
+    ) -> None:
         self.replica_id = replica_id
         self.fatal: list[BaseException] = []
         self.directory = open_directory(
@@ -50,7 +57,7 @@ class Member:
             snapshot_entries=20,
             on_fatal=self.fatal.append,
         )
-        self.clock = ClusterClock(CLOCK)
+        self.clock = ClusterClock(clock)
         self.raft = Replica(
             replica_id=replica_id,
             peers=dict.fromkeys(ids, ("", 0)),
@@ -99,10 +106,12 @@ class Group:
         self.ids = [f"r{number}" for number in range(size)]
         self.net = LocalNetwork(CLOCK)
         self.members: dict[str, Member] = {}
+        self.clocks: dict[str, SystemClock] = {}
 
     async def start(self, *ids: str) -> None:
         for replica_id in ids or self.ids:
-            member = Member(self.path, replica_id, self.ids, self.net)
+            clock = self.clocks.get(replica_id, CLOCK)
+            member = Member(self.path, replica_id, self.ids, self.net, clock)
             self.members[replica_id] = await member.open()
 
     async def stop(self, *ids: str) -> None:

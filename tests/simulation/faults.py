@@ -175,6 +175,9 @@ class Nemesis:
             place.pause(one, seconds)
         elif name == JUMP:
             place.jump(one, dice.choice((-3600.0, -5.0, 5.0, 3600.0)))
+            if dice.happens(0.2):  # only who starts cold looks at the wall clock at all
+                for replica_id in ids:
+                    self._kill(replica_id, name, False)
         elif name == DISK:
             kind = dice.choice(("write", "sync", "create", "rename", "sync_directory"))
             place.fail_disk(one, kind, dice.choice((errno.EIO, errno.ENOSPC)))

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from pysyncobj import SyncObj
 
 from raftalloc.core import machine
+from raftalloc.core.sessions import Sessions
 from raftalloc.raft import replica
 from raftalloc.raft.gate import Gate
 from raftalloc.raft.handlers import Handlers
@@ -243,6 +244,13 @@ MUTANTS = {
             "law 4",
             "entries are stamped with the machine's wall clock",
             ((ClusterClock, "stamp", _wall_clock),),
+            (faults.JUMP, faults.KILL),
+        ),
+        Mutant(
+            "gap-not-given-back",
+            "law 4",
+            "a time in which nobody led counts for sessions",
+            ((Sessions, "give_back", lambda self, gap_ms, now_ms: None),),
             (faults.JUMP, faults.KILL),
         ),
         Mutant(

@@ -12,6 +12,7 @@ completeness          a new leader lacks an entry that was committed before its 
 applied               replicas apply different bytes at one index
 digests               their chains or contents differ at one index
 doubled               an attempt is carried out twice
+expired               an attempt, or its session, is forgotten before its time
 lost                  what a caller was told is not what the log says
 invariants            the core's conservation laws
 time                  the group's clock goes back
@@ -222,7 +223,10 @@ class LogOracle:
             if not origin.session and not origin.key:
                 continue
             self._outcomes[decided.index, origin] = outcome
-            if outcome.replayed or is_expired(outcome):
+            if is_expired(outcome):
+                # A run is shorter than what is kept, and a gap, or a clock that jumped, does not count.
+                raise Violated("expired", f"{origin} is forgotten at {decided.index}")
+            if outcome.replayed:
                 continue
             before = self._fresh.setdefault(origin, decided.index)
             if before != decided.index:
