@@ -24,6 +24,7 @@ from raftalloc.api.v1 import (
     queue_pb2,
     quotas_pb2,
     reservations_pb2,
+    simulation_pb2,
     usage_pb2,
 )
 from raftalloc.config.options import SECTIONS
@@ -44,6 +45,7 @@ API = (
     queue_pb2,
     quotas_pb2,
     reservations_pb2,
+    simulation_pb2,
     usage_pb2,
 )
 

@@ -9,6 +9,7 @@ import typer
 from raftalloc.api.v1 import (
     allocator_pb2,
     fleet_pb2,
+    queue_pb2,
     quotas_pb2,
     reservations_pb2,
     usage_pb2,
@@ -17,6 +18,8 @@ from raftalloc.cli import allocation, node, quota, reservation, usage
 from raftalloc.cli.allocation import LIST_ROWS, State
 from raftalloc.cli.connection import Connection, connected
 from raftalloc.cli.moment import IndexOption, Moment, TimeOption
+from raftalloc.cli.queue import PAGE
+from raftalloc.cli.queue import show_list as show_queue
 from raftalloc.errors import InvalidRequest
 
 app = typer.Typer(no_args_is_help=True, help="What there was at an index, or at a time.")
@@ -25,6 +28,7 @@ Dated = TypeVar(
     "Dated",
     allocator_pb2.ListRequest,
     fleet_pb2.ListNodesRequest,
+    queue_pb2.ListQueueRequest,
     quotas_pb2.ListQuotasRequest,
     reservations_pb2.ListReservationsRequest,
     usage_pb2.UtilizationRequest,
@@ -72,19 +76,12 @@ def queue(
     connection: Connection,
     context: typer.Context,
     moment: Moment,
-    agent: Agent = "",
-    agent_type: AgentType = "",
-    workflow: Workflow = "",
-    limit: Limit = LIST_ROWS,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="At most so many.")] = PAGE,
+    after: Annotated[int, typer.Option(min=0, help="Behind this position.")] = 0,
 ) -> None:
-    """List the requests that waited, with their places."""
-    request = allocator_pb2.ListRequest(
-        agent_id=agent,
-        agent_type=agent_type,
-        workflow_id=workflow,
-        state=State.WAITING.message,
-    )
-    allocation.show_list(connection, _dated(connection, context, moment, request), limit)
+    """List who waited, next first, with what decided the place."""
+    request = queue_pb2.ListQueueRequest(page_size=limit, page_after=after)
+    show_queue(connection, _dated(connection, context, moment, request))
 
 
 @app.command("nodes")

@@ -53,6 +53,11 @@ def _draw(answer: allocator_pb2.ExplainResponse) -> None:
     fell = ", ".join(f"{count} by {name}" for name, count in answer.filtered.items() if count)
     nodes = f"{answer.feasible_count} of {answer.nodes_count} nodes could serve it"
     output.say(f"{nodes}; out: {fell}" if fell else nodes)
+    draw_blockers(answer)
+
+
+def draw_blockers(answer: allocator_pb2.ExplainResponse) -> None:
+    """Everything that stands in the way, where something does."""
     if answer.blockers:
         rows = [
             (

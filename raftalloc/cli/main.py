@@ -25,6 +25,7 @@ from raftalloc.cli import (
     up,
     usage,
     watch,
+    whatif,
 )
 from raftalloc.cli.demo.command import demo
 from raftalloc.cli.output import EXIT_MEANINGS
@@ -51,6 +52,7 @@ for name, command, panel in (
     ("submit", submit.submit, _WORK),
     ("watch", watch.watch, _WORK),
     ("explain", explain.explain, _WORK),
+    ("what-if", whatif.what_if, _WORK),
     ("replay", replay.replay, _WORK),
     ("usage", usage.usage, _THINGS),
 ):

@@ -65,7 +65,11 @@ def list_queue(
     after: Annotated[int, typer.Option(min=0, help="Behind this position.")] = 0,
 ) -> None:
     """List who waits, next first, with what decides the place."""
-    request = queue_pb2.ListQueueRequest(page_size=limit, page_after=after)
+    show_list(connection, queue_pb2.ListQueueRequest(page_size=limit, page_after=after))
+
+
+def show_list(connection: Connection, request: queue_pb2.ListQueueRequest) -> None:
+    """Print what a request lists."""
     answer = connection.ask(lambda client: client.queue.list_queue(request))
     connection.show(answer, lambda: _draw_rows(answer))
 

@@ -23,6 +23,7 @@ from raftalloc.client.services import (
     ReservationsService,
     UsageService,
 )
+from raftalloc.client.simulation import SimulationService
 from raftalloc.client.transport import GrpcTransport, Transport
 from raftalloc.errors import InvalidRequest
 
@@ -73,6 +74,7 @@ class Client:
         self.queue = QueueService(caller)
         self.events = EventsService(caller)
         self.admin = AdminService(caller)
+        self.simulation = SimulationService(caller)
 
     @property
     def endpoints(self) -> tuple[str, ...]:

@@ -100,8 +100,8 @@ class QueueService(Service):
         stale: bool = False,
     ) -> queue_pb2.ListQueueResponse:
         """A page of who waits, next first."""
-        return await self._caller.read(
-            self._method("ListQueue"),
+        return await self._read(
+            "ListQueue",
             request or queue_pb2.ListQueueRequest(),
             queue_pb2.ListQueueResponse,
             timeout=timeout,

@@ -69,6 +69,17 @@ def moment_ms(value: Moment, *, field: str) -> int:
     return since
 
 
+def index_or_ms(at: int | Moment | None, *, field: str) -> tuple[int, int]:
+    """`at_index` and `at_time_ms` of a request: a whole number is an index of the log. Neither: now."""
+    if at is None:
+        return 0, 0
+    if isinstance(at, int):
+        if at <= 0 or isinstance(at, bool):
+            raise InvalidRequest(field, f"{at} is no index", "indices of the log are above 0")
+        return at, 0
+    return 0, moment_ms(at, field=field)
+
+
 def moment_of(ms: int) -> datetime | None:
     """The moment, in UTC; None for 0, which means "none"."""
     return _EPOCH + timedelta(milliseconds=ms) if ms else None

@@ -21,6 +21,7 @@ from raftalloc.api.v1 import (
     events_pb2,
     fleet_pb2,
     quotas_pb2,
+    simulation_pb2,
     types_pb2,
     usage_pb2,
 )
@@ -33,7 +34,7 @@ from raftalloc.client.queueing import QueueSettings, queue_message, weight_of
 from raftalloc.client.requests import Constraint, Priority, ResourceRequest, reserve_message
 from raftalloc.client.reservation import Reservation
 from raftalloc.client.results import HistoryRecord, QuotaUsage, Refusal, UtilizationMetrics
-from raftalloc.client.times import Length, Moment, length_ms, moment_ms
+from raftalloc.client.times import Length, Moment, index_or_ms, length_ms, moment_ms
 from raftalloc.client.waiting import Asking
 from raftalloc.config import load_config
 from raftalloc.errors import InvalidRequest, Rejected
@@ -213,10 +214,18 @@ class ResourceManager:
         )
         return QuotaUsage((await self.client.quotas.set_quota(request)).quota)
 
-    async def get_quota_usage(self, agent_type: str) -> QuotaUsage:
-        """What an agent type may hold, and holds. Raises Rejected (UNKNOWN_QUOTA) where it was never seen."""
+    async def get_quota_usage(
+        self, agent_type: str, *, at: int | Moment | None = None
+    ) -> QuotaUsage:
+        """What an agent type may hold, and holds; at: then, an index of the log or a time.
+
+        Raises Rejected (UNKNOWN_QUOTA) where it was never seen, Compacted for what is no longer kept.
+        """
+        at_index, at_time_ms = index_or_ms(at, field="at")
         request = quotas_pb2.GetQuotaUsageRequest(
-            agent_type=check_name(agent_type, field="agent_type")
+            agent_type=check_name(agent_type, field="agent_type"),
+            at_index=at_index,
+            at_time_ms=at_time_ms,
         )
         return QuotaUsage((await self.client.quotas.get_quota_usage(request)).quota)
 
@@ -264,11 +273,32 @@ class ResourceManager:
             return Reservation(self.client, None, Refusal.of_error(error))
         return Reservation(self.client, answer.reservation)
 
-    async def get_utilization_metrics(self) -> UtilizationMetrics:
-        """The whole fleet, per kind."""
-        return UtilizationMetrics(
-            await self.client.usage.utilization(usage_pb2.UtilizationRequest())
-        )
+    async def get_utilization_metrics(
+        self, *, at: int | Moment | None = None
+    ) -> UtilizationMetrics:
+        """The whole fleet, per kind; at: as it was then, an index of the log or a time. Raises Compacted."""
+        at_index, at_time_ms = index_or_ms(at, field="at")
+        request = usage_pb2.UtilizationRequest(at_index=at_index, at_time_ms=at_time_ms)
+        return UtilizationMetrics(await self.client.usage.utilization(request))
+
+    async def what_if(
+        self,
+        *steps: ResourceRequest | simulation_pb2.WhatIfStep,
+        at: int | Moment | None = None,
+    ) -> simulation_pb2.WhatIfResponse:
+        """What would come of these steps, on a copy of the state as it is, or was `at` an index or time.
+
+        A ResourceRequest is asked; every other step is a WhatIfStep: `WhatIfStep(lose_node="n1")`,
+        `WhatIfStep(advance_ms=3_600_000)`. Changes nothing. Raises InvalidRequest, Compacted.
+        """
+        at_index, at_time_ms = index_or_ms(at, field="at")
+        request = simulation_pb2.WhatIfRequest(at_index=at_index, at_time_ms=at_time_ms)
+        for step in steps:
+            if isinstance(step, ResourceRequest):
+                request.steps.add(allocate=step.to_message())
+            else:
+                request.steps.append(step)
+        return await self.client.simulation.what_if(request)
 
     async def get_allocation_history(
         self,

@@ -87,6 +87,7 @@ class SyncResourceManager:
     set_quota = _blocking(ResourceManager.set_quota)
     get_quota_usage = _blocking(ResourceManager.get_quota_usage)
     get_utilization_metrics = _blocking(ResourceManager.get_utilization_metrics)
+    what_if = _blocking(ResourceManager.what_if)
     get_allocation_history = _blocking(ResourceManager.get_allocation_history)
     register_node = _blocking(ResourceManager.register_node)
     reserve_resources = _reserving(ResourceManager.reserve_resources)

@@ -25,6 +25,7 @@ from raftalloc.server.servicers.fleet import FleetServicer
 from raftalloc.server.servicers.queue import QueueServicer
 from raftalloc.server.servicers.quotas import QuotasServicer
 from raftalloc.server.servicers.reservations import ReservationsServicer
+from raftalloc.server.servicers.simulation import SimulationServicer
 from raftalloc.server.servicers.usage import UsageServicer
 from raftalloc.server.servicers.writes import Writer
 from raftalloc.telemetry.logs import get_logger
@@ -205,19 +206,20 @@ def _backend(
     )
     forwarder = Forwarder()
     opening.push_async_callback(forwarder.close)
-    rpcs = table(_servicers(config, ports, parts))
     quarantine = parts.quarantine
+    past = PastReads(parts.past, parts.clock)
+    rpcs = table(_servicers(config, ports, parts, past))
     return Backend(
         rpcs=rpcs,
         gate=gate,
         leadership=parts.leadership,
         forwarder=forwarder,
-        past=PastReads(parts.past),
         closed=lambda: quarantine.reason,
+        past=past,
     )
 
 
-def _servicers(config: Config, ports: Ports, parts: Parts) -> Mapping[str, object]:
+def _servicers(config: Config, ports: Ports, parts: Parts, past: PastReads) -> Mapping[str, object]:
     """One for each service of the protos, by its name."""
     engine, writer = parts.engine, Writer(parts.submitter)
     return {
@@ -248,4 +250,5 @@ def _servicers(config: Config, ports: Ports, parts: Parts) -> Mapping[str, objec
             clock=ports.clock,
             version=installed_version(),
         ),
+        "Simulation": SimulationServicer(past=past),
     }

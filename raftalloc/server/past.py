@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from google.protobuf.message import Message
 
 from raftalloc.errors import InvalidRequest
 from raftalloc.server import checks
@@ -10,10 +12,11 @@ from raftalloc.server.still import error_of
 from raftalloc.service.past import At, ReaderError
 
 if TYPE_CHECKING:
-    from google.protobuf.message import Message
-
     from raftalloc.server.rpc import Call, Rpc
+    from raftalloc.service.clock import ClusterClock
     from raftalloc.service.past import PastStates
+
+Answer = TypeVar("Answer", bound=Message)
 
 
 def moment_of(request: Any) -> At:
@@ -30,9 +33,10 @@ def moment_of(request: Any) -> At:
 class PastReads:
     """Hands such calls to past states."""
 
-    def __init__(self, states: PastStates) -> None:
-        """The states of this replica."""
+    def __init__(self, states: PastStates, clock: ClusterClock) -> None:
+        """The states of this replica, and what time it is."""
         self._states = states
+        self._clock = clock
 
     def asks(self, rpc: Rpc, request: Any) -> bool:
         """Whether this call is about another moment than now."""
@@ -45,12 +49,16 @@ class PastReads:
         undated.CopyFrom(request)
         undated.ClearField("at_index")
         undated.ClearField("at_time_ms")
-        data = await self.ask(at, "read", rpc.path, undated.SerializeToString(), call.principal)
-        return rpc.response_type.FromString(data)
+        return await self.read(at, rpc.path, undated, rpc.response_type, call)
 
-    async def ask(self, at: At, question: str, *arguments: object) -> bytes:
-        """The reader's answer; what it refuses is an exception of ours again."""
+    async def read(
+        self, at: At, path: str, request: Message, response_type: type[Answer], call: Call
+    ) -> Answer:
+        """The reader's answer to a call at a moment, which may be now; what it refuses is raised as by a servicer."""
+        now_ms = self._clock.now_ms() if at.is_now else 0
+        data = request.SerializeToString()
         try:
-            return await self._states.ask(at, question, *arguments)
+            answer = await self._states.ask(at, "read", path, data, call.principal, now_ms)
         except ReaderError as error:
             raise error_of(error.name, error.detail) from error
+        return response_type.FromString(answer)

@@ -20,6 +20,7 @@ from raftalloc.api.v1 import (
     queue_pb2,
     quotas_pb2,
     reservations_pb2,
+    simulation_pb2,
     usage_pb2,
 )
 
@@ -48,6 +49,7 @@ _FILES: Final = (
     queue_pb2,
     events_pb2,
     admin_pb2,
+    simulation_pb2,
 )
 SERVICES: Final[Mapping[str, ServiceDescriptor]] = {
     service.full_name: service
@@ -76,6 +78,7 @@ _NOT_LEADER: Final = {
     "Quotas/ListQuotas": Route.READ,
     "Queue/GetQueue": Route.READ,
     "Queue/ListQueue": Route.READ,
+    "Simulation/WhatIf": Route.READ,
     "Events/Watch": Route.LOCAL,
     "Events/Read": Route.LOCAL,
     "Events/History": Route.READ,

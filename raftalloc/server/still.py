@@ -15,11 +15,13 @@ from raftalloc.errors import InvalidRequest, RaftallocError, Rejected, ReplicaFa
 from raftalloc.server.rpc import Call, dated_table
 from raftalloc.server.servicers.allocator import AllocatorServicer
 from raftalloc.server.servicers.fleet import FleetServicer
+from raftalloc.server.servicers.queue import QueueServicer
 from raftalloc.server.servicers.quotas import QuotasServicer
 from raftalloc.server.servicers.reservations import ReservationsServicer
 from raftalloc.server.servicers.usage import UsageServicer
 from raftalloc.server.servicers.writes import Writer
 from raftalloc.server.status import detail_of
+from raftalloc.server.whatif import WhatIfServicer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -40,6 +42,7 @@ class StillState:
     def __init__(self) -> None:
         """The state before the first entry."""
         self.state = State.genesis()
+        self.clock_ms = 0
 
     @property
     def index(self) -> int:
@@ -47,8 +50,8 @@ class StillState:
         return self.state.index
 
     def now_ms(self) -> int:
-        """When that was."""
-        return self.state.now_ms
+        """When that was, or what time it is by now where the state is that of now."""
+        return max(self.state.now_ms, self.clock_ms)
 
     async def find(self, number: int) -> Allocation | Waiting | None:
         """What was live or waiting."""
@@ -67,8 +70,9 @@ class StillReads:
         self.still = StillState()
         self._rpcs: Mapping[str, Rpc] = dated_table(_servicers(self.still, default_policy))
 
-    async def answer(self, path: str, data: bytes, principal: str) -> bytes:
-        """The answer to one call, as bytes. Raises what the servicer does."""
+    async def answer(self, path: str, data: bytes, principal: str, now_ms: int) -> bytes:
+        """The answer to one call, as bytes. Raises what the servicer does. `now_ms` 0: what the state says."""
+        self.still.clock_ms = now_ms
         rpc = self._rpcs[path]
         answer = await rpc.handler(rpc.request_type.FromString(data), Call(principal=principal))
         return bytes(answer.SerializeToString())
@@ -91,6 +95,8 @@ def _servicers(still: StillState, default_policy: int) -> Mapping[str, object]:
             engine=engine, writer=writer, ticker=cast("Ticker", still), heartbeat_timeout_ms=0
         ),
         "Quotas": QuotasServicer(engine=engine, writer=writer),
+        "Queue": QueueServicer(engine=engine, writer=writer),
+        "Simulation": WhatIfServicer(still, default_policy=default_policy),
     }
 
 

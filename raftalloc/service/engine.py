@@ -270,7 +270,7 @@ class Engine:
         if entry.proposer != self._replica_id:
             return ()
         return tuple(
-            _allocations_of(self.state, asked.command, outcome)
+            allocations_of(self.state, asked.command, outcome)
             for asked, outcome in zip(entry.asked, outcomes, strict=True)
         )
 
@@ -328,7 +328,7 @@ class Engine:
             raise ReplicaFailed(f"the replica has stopped: {self._failure}") from self._failure
 
 
-def _allocations_of(state: State, command: Command, outcome: Outcome) -> tuple[Allocation, ...]:
+def allocations_of(state: State, command: Command, outcome: Outcome) -> tuple[Allocation, ...]:
     """The live allocations that an outcome speaks of."""
     if outcome.status == GRANTED:
         ids = range(outcome.subject, outcome.subject + outcome.count)

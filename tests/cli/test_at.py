@@ -9,6 +9,7 @@ import pytest
 from raftalloc.api.v1 import (
     allocator_pb2,
     fleet_pb2,
+    queue_pb2,
     quotas_pb2,
     reservations_pb2,
     types_pb2,
@@ -19,7 +20,7 @@ from raftalloc.errors import Compacted
 
 NOUNS = (
     ("allocations", "List", allocator_pb2.ListResponse),
-    ("queue", "List", allocator_pb2.ListResponse),
+    ("queue", "ListQueue", queue_pb2.ListQueueResponse),
     ("nodes", "ListNodes", fleet_pb2.ListNodesResponse),
     ("quotas", "ListQuotas", quotas_pb2.ListQuotasResponse),
     ("reservations", "Reservations/List", reservations_pb2.ListReservationsResponse),

@@ -192,11 +192,11 @@ def test_a_configuration_names_the_group(run: Run, group: LocalGroup) -> None:
     run(scene())
 
 
-@pytest.mark.parametrize("number", range(4))
+@pytest.mark.parametrize("number", range(5))
 def test_the_examples_of_the_python_page_run(number: int, tmp_path: Path) -> None:
     page = (Path(__file__).parents[2] / "docs/python.md").read_text(encoding="utf-8")
     examples = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
-    assert len(examples) == 4
+    assert len(examples) == 5
     done = subprocess.run(
         [sys.executable, "-c", examples[number]],
         cwd=tmp_path,

@@ -181,6 +181,7 @@ def test_what_changes_something_goes_to_the_leader_and_reads_may_be_asked_for_el
         "Queue/ListQueue",
         "Reservations/Get",
         "Reservations/List",
+        "Simulation/WhatIf",
         "Usage/Utilization",
     }
     assert by_route(Route.LOCAL) == {

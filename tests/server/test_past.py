@@ -10,6 +10,7 @@ from raftalloc.api.v1 import (
     admin_pb2,
     allocator_pb2,
     fleet_pb2,
+    queue_pb2,
     quotas_pb2,
     reservations_pb2,
     types_pb2,
@@ -33,6 +34,8 @@ READS: tuple[tuple[str, Any], ...] = (
     ("Allocator/Explain", allocator_pb2.ExplainRequest(request=allocate_request(count=9))),
     ("Fleet/ListNodes", fleet_pb2.ListNodesRequest()),
     ("Quotas/ListQuotas", quotas_pb2.ListQuotasRequest(with_implicit=True)),
+    ("Queue/ListQueue", queue_pb2.ListQueueRequest()),
+    ("Queue/GetQueue", queue_pb2.GetQueueRequest()),
     ("Reservations/List", reservations_pb2.ListReservationsRequest()),
 )
 
@@ -122,7 +125,7 @@ def test_every_list_may_name_a_moment():
         def __getattr__(self, name: str) -> object:
             return name
 
-    names = ("Allocator", "Usage", "Reservations", "Fleet", "Quotas")
+    names = ("Allocator", "Usage", "Reservations", "Fleet", "Quotas", "Queue", "Simulation")
     found = {rpc.name for rpc in dated_table(dict.fromkeys(names, Anything())).values()}
     assert found == {
         "Allocator/List",
@@ -132,6 +135,9 @@ def test_every_list_may_name_a_moment():
         "Fleet/ListNodes",
         "Quotas/ListQuotas",
         "Quotas/GetQuotaUsage",
+        "Queue/GetQueue",
+        "Queue/ListQueue",
+        "Simulation/WhatIf",
     }
 
 

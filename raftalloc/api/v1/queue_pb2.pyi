@@ -129,12 +129,21 @@ Global___SetQueueResponse: _TypeAlias = SetQueueResponse  # noqa: Y015
 class GetQueueRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
+    AT_INDEX_FIELD_NUMBER: _builtins.int
+    AT_TIME_MS_FIELD_NUMBER: _builtins.int
+    at_index: _builtins.int
+    """the state as it was at this index, from this very replica; see Reading the past in docs/api.md"""
+    at_time_ms: _builtins.int
+    """or at the last index that is not later"""
     def __init__(
         self,
+        *,
+        at_index: _builtins.int = ...,
+        at_time_ms: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_index", b"at_index", "at_time_ms", b"at_time_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -173,19 +182,27 @@ class ListQueueRequest(_message.Message):
 
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_AFTER_FIELD_NUMBER: _builtins.int
+    AT_INDEX_FIELD_NUMBER: _builtins.int
+    AT_TIME_MS_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
     """at most 1000; 0 is 100"""
     page_after: _builtins.int
     """the last position of the page before"""
+    at_index: _builtins.int
+    """the state as it was at this index, from this very replica; see Reading the past in docs/api.md"""
+    at_time_ms: _builtins.int
+    """or at the last index that is not later"""
     def __init__(
         self,
         *,
         page_size: _builtins.int = ...,
         page_after: _builtins.int = ...,
+        at_index: _builtins.int = ...,
+        at_time_ms: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_after", b"page_after", "page_size", b"page_size"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_index", b"at_index", "at_time_ms", b"at_time_ms", "page_after", b"page_after", "page_size", b"page_size"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -6,18 +6,18 @@ from typing import TYPE_CHECKING, Final
 
 from raftalloc.api.v1 import allocator_pb2, types_pb2
 from raftalloc.core import explain, records, rejections, views
-from raftalloc.core.commands import Allocate, Asked, OpenSession
+from raftalloc.core.commands import Asked, OpenSession
 from raftalloc.core.rejections import Rejection
 from raftalloc.errors import InvalidRequest
 from raftalloc.server import checks, convert, render
+from raftalloc.server.outcomes import allocate_response
 from raftalloc.server.servicers.writes import Writer
-from raftalloc.server.status import INDEX, rejected, rejection_message
+from raftalloc.server.status import INDEX, rejected
 
 if TYPE_CHECKING:
     from raftalloc.server.rpc import Call
     from raftalloc.service.engine import Engine
     from raftalloc.service.query import Queries
-    from raftalloc.service.submit import Answer
 
 _STATES: Final = (
     types_pb2.Allocation.STATE_UNSPECIFIED,
@@ -54,7 +54,7 @@ class AllocatorServicer:
         """Grant, queue or reject one request."""
         asked = convert.allocate_asked(request, call.principal, self._default_policy)
         answer = await self._writer.submit([asked], call)
-        return self._response(asked, answer, 0)
+        return allocate_response(self._engine.state, asked, answer, 0)
 
     async def AllocateBatch(
         self, request: allocator_pb2.AllocateBatchRequest, call: Call
@@ -63,7 +63,8 @@ class AllocatorServicer:
         convert.no_surplus(request)
         asked = convert.batch_asked(request.requests, call.principal, self._default_policy)
         answer = await self._writer.submit(asked, call)
-        responses = [self._response(each, answer, row) for row, each in enumerate(asked)]
+        state = self._engine.state
+        responses = [allocate_response(state, each, answer, row) for row, each in enumerate(asked)]
         return allocator_pb2.AllocateBatchResponse(responses=responses, index=answer.index)
 
     async def AllocateStream(self, request: object, call: Call) -> None:
@@ -177,46 +178,6 @@ class AllocatorServicer:
             )
             rows += [render.waiting(each) for each in waiting]
         return sorted(rows, key=lambda row: row.id)
-
-    def _response(self, asked: Asked, answer: Answer, row: int) -> allocator_pb2.AllocateResponse:
-        """One outcome of Allocate."""
-        outcome = answer.outcomes[row]
-        response = allocator_pb2.AllocateResponse(
-            index=outcome.index or answer.index, replayed=outcome.replayed
-        )
-        if outcome.rejection is not None and outcome.status == records.REJECTED:
-            response.rejected.CopyFrom(rejection_message(outcome.rejection))
-            return response
-        waiting = views.waiting(self._engine.state, outcome.subject)
-        if outcome.status == records.QUEUED:
-            response.queued.request_id = outcome.subject
-            if waiting is not None:
-                response.queued.CopyFrom(render.queued(waiting, outcome))
-            return response
-        allocations = self._members(asked, outcome, answer.granted[row])
-        response.granted.allocations.extend(allocations)
-        if waiting is not None:
-            response.granted.queued.CopyFrom(render.queued(waiting, outcome))
-        return response
-
-    def _members(
-        self, asked: Asked, outcome: records.Outcome, live: tuple[records.Allocation, ...]
-    ) -> list[types_pb2.Allocation]:
-        """All members of a grant; of a replayed one some may have ended since."""
-        if len(live) == outcome.count:
-            return [render.allocation(each) for each in live]
-        assert isinstance(asked.command, Allocate)
-        by_id = {each.allocation_id: each for each in live}
-        members = []
-        for number in range(outcome.subject, outcome.subject + outcome.count):
-            if number in by_id:
-                members.append(render.allocation(by_id[number]))
-            else:
-                end = views.ended(self._engine.state, number)
-                members.append(
-                    render.ended_member(asked.command, asked.origin.principal, number, outcome, end)
-                )
-        return members
 
     async def _found(self, number: int) -> types_pb2.Allocation:
         """Live, waiting or ended. Raises Rejected UNKNOWN_ALLOCATION."""
