@@ -21,7 +21,7 @@ from raftalloc.errors import (
 )
 from raftalloc.raft.amnesiac import Amnesiac
 from raftalloc.raft.beside import Beside
-from raftalloc.raft.driver import Driver
+from raftalloc.raft.driver import TICK_SECONDS, Driver
 from raftalloc.raft.local import LocalNetwork
 from raftalloc.raft.timing import DEFAULT_TIMING, check_addresses, check_timing
 
@@ -50,6 +50,7 @@ class RaftLog(Protocol):
     is_raft_leader: bool
     leads: bool
     has_more_to_do: bool
+    due_in: float
     is_paused: bool
 
     def tick(self) -> None:
@@ -153,7 +154,10 @@ class Member:
         self._pending: set[asyncio.Future[object]] = set()
         self._reading: set[asyncio.Future[int]] = set()
         self.driver = Driver(clock, alone=len(peers) == 1, tick=self._tick, on_error=self.fail)
+        self.on_lead: Callable[[], None] = lambda: None
+        """Called when this replica can be proposed to, and could not before."""
         self._led = False
+        self._leads = False
         self._transferring = False
         self._gossip_at = 0.0
 
@@ -333,11 +337,11 @@ class Member:
         """Last index that is applied, Raft's own entries included."""
         return 0 if self._log is None else self._log.applied_index
 
-    def _tick(self, was_away: bool) -> bool:
-        """One tick of Raft; whether the next is due at once."""
+    def _tick(self, was_away: bool) -> float:
+        """One tick of Raft; after how many seconds the next is due."""
         log = self._log
         if log is None or self._failure is not None:
-            return False
+            return TICK_SECONDS
         if was_away:
             log.forgive_silence()
         log.tick()
@@ -347,7 +351,10 @@ class Member:
             self._fail_pending(
                 OutcomeUnknown("the leader lost its place before the entry was applied")
             )
-        return log.has_more_to_do
+        led, self._leads = self._leads, log.leads
+        if self._leads and not led:
+            self.on_lead()
+        return 0.0 if log.has_more_to_do else log.due_in
 
     def _gossip(self, log: RaftLog) -> None:
         now = self.clock.monotonic()

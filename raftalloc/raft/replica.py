@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
 APPLY_SECONDS: Final = 0.02
 """Of applying in one tick; then the loop's other work has its turn."""
+DUE_BEHIND_SECONDS: Final = 0.001
 GRACE_HEARTBEATS: Final = 4
 """After a stall: so long a leader has to be heard, before silence counts."""
 _REGULAR: Final = 0
@@ -168,9 +169,21 @@ class _Log(Installing, SyncObj):
             return True
         return not self.otherNodes and self.is_raft_leader and durable > commit
 
+    @property
+    def due_in(self) -> float:
+        """Seconds until the next heartbeat or election is due, more than 0."""
+        due = (
+            self._SyncObj__newAppendEntriesTime
+            if self.is_raft_leader
+            else self._SyncObj__raftElectionDeadline
+        )
+        # What is due at this very moment is done behind it.
+        return float(max(due - self.now(), 0.0)) + DUE_BEHIND_SECONDS
+
     def stand_now(self) -> None:
         """Alone there is nobody to wait for."""
         self._SyncObj__raftElectionDeadline = 0
+        self._owner.driver.kick()
 
     @property
     def term(self) -> int:

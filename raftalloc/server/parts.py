@@ -132,6 +132,7 @@ class Opener:
         for leave in (ticker.close, submitter.close, consensus.stop, watches.close):
             quarantine.on_leave(leave)
         addresses = {each.replica_id: str(each.grpc) for each in self.config.replicas}
+        consensus.on_lead = ticker.wake
         await consensus.start()
         await ticker.start()
         return Parts(

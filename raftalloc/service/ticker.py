@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 logger = get_logger(__name__)
 
 LOOK_SECONDS: Final = 0.02
-"""How often it looks: an upper bound of how late a deadline fires."""
+"""How often it looks at most: an upper bound of how late a deadline fires that an entry has brought."""
+IDLE_SECONDS: Final = 0.1
+"""How often it looks at least, where it does not lead and nobody has told it otherwise (`wake`)."""
 TICK_MS_MAX: Final = 1000
 """While leases run the log's time is never older than this, so that a cold start knows how long nobody led."""
 FLEET_LOOKS_PER_TIMEOUT: Final = 10
@@ -57,6 +59,7 @@ class Ticker:
         self._fleet_looked_at = 0.0
         self._unsubscribe: Callable[[], None] = _nothing
         self._task: asyncio.Task[None] | None = None
+        self._resting: asyncio.Future[None] | None = None
 
     async def start(self) -> None:
         """Begin; needs a recovered engine."""
@@ -85,6 +88,12 @@ class Ticker:
             if not self._heartbeats.waits_for(node_id) and views.node(state, node_id) is None
         ]
 
+    def wake(self) -> None:
+        """Look soon: something may be due earlier than it was, or this replica may lead now."""
+        resting, self._resting = self._resting, None
+        if resting is not None and not resting.done():
+            resting.set_result(None)
+
     async def close(self) -> None:
         """Stop proposing. May be called twice."""
         self._unsubscribe()
@@ -106,19 +115,48 @@ class Ticker:
     def _follow(self, decided: Decided) -> None:
         if self._followed_term:
             self._heartbeats.follow(decided.happened, self._clock.monotonic())
+        if self._submitter.has_lead:
+            self.wake()
 
     async def _run(self) -> None:
         try:
             while True:
-                await self._clock.sleep(LOOK_SECONDS)
                 if self._leads():
                     await self._look()
+                    # However many entries are decided, it looks no more often than this.
+                    await self._clock.sleep(LOOK_SECONDS)
                 else:
                     self._submitter.take_lead()
+                await self._rest(self._due_in())
         except ReplicaFailed:
             return  # whoever failed has said so
         except Exception as error:  # noqa: BLE001 - the boundary of a task: the replica dies of it
             self._engine.fail(error)
+
+    async def _rest(self, seconds: float) -> None:
+        """Until then, or until somebody calls `wake`."""
+        if seconds <= 0:
+            return
+        resting = self._resting = asyncio.get_running_loop().create_future()
+        timer = self._clock.call_later(seconds, self.wake)
+        try:
+            await resting
+        finally:
+            timer.cancel()
+
+    def _due_in(self) -> float:
+        """Seconds until there may be something to propose."""
+        if not self._leads():
+            return IDLE_SECONDS
+        now = self._clock.monotonic()
+        wait = self._fleet_looked_at + self._timeout / FLEET_LOOKS_PER_TIMEOUT - now
+        state = self._engine.state
+        due_ms = machine.next_due_ms(state)
+        if due_ms:
+            if state.live_count() > 0:
+                due_ms = min(due_ms, state.now_ms + TICK_MS_MAX)
+            wait = min(wait, (due_ms - self._cluster_clock.now_ms()) / 1000)
+        return wait
 
     async def _look(self) -> None:
         """Propose what is due now; what cannot be proposed is due again at the next look."""

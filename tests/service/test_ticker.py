@@ -56,6 +56,21 @@ def test_a_leader_takes_the_lead_without_being_asked(run: Run):
     run(story())
 
 
+def test_whoever_is_told_that_it_leads_does_not_wait(run: Run):
+    async def story() -> None:
+        replica = Ticking()
+        replica.consensus.follow("r2")
+        await replica.open()
+        await replica.clock.advance(1)
+        replica.consensus.lead()
+        replica.ticker.wake()
+        await replica.clock.advance(0.001, step=0.001)
+        assert replica.commands == [["TakeLead"]]
+        await replica.close()
+
+    run(story())
+
+
 def test_nothing_is_proposed_while_nothing_is_due(run: Run):
     async def story() -> None:
         replica = await Ticking().open()

@@ -72,10 +72,10 @@ class WatchedReplica(Replica):
 
     on_turn: Callable[[], None] = staticmethod(lambda: None)
 
-    def _tick(self, was_away: bool) -> bool:
-        again = super()._tick(was_away)
+    def _tick(self, was_away: bool) -> float:
+        seconds = super()._tick(was_away)
         self.on_turn()
-        return again
+        return seconds
 
     @property
     def log(self) -> Any:
@@ -183,6 +183,7 @@ class Life:
         skips = Skips(clock=self.clock, group_size=lambda: self._group_size, stopped_at=0)
         skips.attach(self.raft)
         self.gossip = Gossip(digests=digests, skips=skips, version="simulated")
+        self.raft.on_lead = self.ticker.wake
         await self.raft.start()
         await self.ticker.start()
         self.is_open = True
