@@ -10,9 +10,24 @@ from pathlib import Path
 from typing import Any
 
 from raftalloc.raft.timing import DEFAULT_TIMING
+from raftalloc.security.contexts import TlsContexts
+from raftalloc.security.files import TlsFiles
 from tests.bench.children import answer_lines, own_cpu_seconds
 from tests.bench.proposing import load
 from tests.raft.replicas import Group
+
+
+class _Member(Group):
+    """One of a group whose others are other processes: certificates are made before, by who starts them all."""
+
+    def __init__(self, options: dict[str, Any]) -> None:
+        super().__init__(
+            Path(options["directory"]), len(options["ports"]), options["ports"], tls=False
+        )
+        self._files = TlsFiles(*options["tls"])
+
+    def contexts(self, _replica_id: str) -> TlsContexts:
+        return TlsContexts(self._files)
 
 
 class _Count(list[tuple[int, bytes]]):
@@ -25,7 +40,7 @@ class _Count(list[tuple[int, bytes]]):
 async def main(options: dict[str, Any]) -> None:
     """Join the group; answer until stdin ends."""
     me = options["me"]
-    group = Group(Path(options["directory"]), len(options["ports"]), options["ports"])
+    group = _Member(options)
     group.applied[me] = _Count()
     group.heard[me] = _Heard()
     replica = group.make(me, DEFAULT_TIMING)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import astuple
 from typing import TYPE_CHECKING, Any, Final
 
 from raftalloc.cli.loopback import free_ports
 from tests.bench.children import Child, ChildFailed
 from tests.bench.proposing import CASES, record
+from tests.certificates import Authority
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -36,6 +38,7 @@ class Engines:
     async def __aenter__(self) -> Engines:
         self._directory.mkdir(parents=True)
         ports = free_ports(len(MEMBERS))
+        authority = Authority(self._directory / "certs", "tests")
         for name in MEMBERS:
             self._children[name] = await Child.start(
                 self._module,
@@ -43,6 +46,7 @@ class Engines:
                 me=name,
                 ports=ports,
                 directory=str(self._directory),
+                tls=astuple(authority.replica(name)),
                 **self._options,
             )
         return self

@@ -5,13 +5,17 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import ssl
 import sys
 import time
+from dataclasses import astuple
 from typing import TYPE_CHECKING, Any, Final
 
+from raftalloc.security.files import TlsFiles
 from tests.bench.children import Child, answer_lines
 from tests.bench.figures import Figures, quantiles_ms
 from tests.bench.registry import Bench, Context
+from tests.certificates import Authority
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,15 +39,18 @@ async def measure_once(context: Context) -> None:
         p50, p99 = quantiles_ms(_syncs(context.directory / "floor", size, seconds))
         context.figures.add(NAME, f"{name}_p50", p50, "ms")
         context.figures.add(NAME, f"{name}_p99", p99, "ms")
+    authority = Authority(context.directory / "floor-certs", "tests")
+    files = authority.replica("a")
     log = context.directory / "floor.log"
-    echo = await Child.start("tests.bench.floor", log)
+    echo = await Child.start("tests.bench.floor", log, tls=astuple(files))
     try:
-        port = await echo.ask("port")
-        p50, p99 = quantiles_ms(await _round_trips(port, seconds))
+        ports = await echo.ask("ports")
+        for name, tls, port in zip(("bare", "tls"), (None, files), ports, strict=True):
+            p50, p99 = quantiles_ms(await _round_trips(port, seconds, tls))
+            context.figures.add(NAME, f"round_trip_{name}_p50", p50, "ms")
+            context.figures.add(NAME, f"round_trip_{name}_p99", p99, "ms")
     finally:
         await echo.stop()
-    context.figures.add(NAME, "round_trip_p50", p50, "ms")
-    context.figures.add(NAME, "round_trip_p99", p99, "ms")
 
 
 def _syncs(path: Path, size: int, seconds: float) -> list[float]:
@@ -104,23 +111,44 @@ class _Asker(asyncio.Protocol):
             self._transport.write(_MESSAGE)
 
 
-async def _round_trips(port: int, seconds: float) -> list[float]:
+async def _round_trips(port: int, seconds: float, tls: TlsFiles | None) -> list[float]:
     loop = asyncio.get_running_loop()
-    transport, asker = await loop.create_connection(lambda: _Asker(seconds), "127.0.0.1", port)
+    transport, asker = await loop.create_connection(
+        lambda: _Asker(seconds),
+        "127.0.0.1",
+        port,
+        ssl=_context(ssl.PROTOCOL_TLS_CLIENT, tls) if tls else None,
+    )
     await asker.over
     transport.close()
     return asker.taken
 
 
-async def main(_options: dict[str, Any]) -> None:
+def _context(protocol: int, files: TlsFiles) -> ssl.SSLContext:
+    """TLS 1.3 with certificates both ways, as members have it, in asyncio's own way."""
+    context = ssl.SSLContext(protocol)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.load_verify_locations(cafile=files.ca)
+    context.load_cert_chain(files.certificate, files.key)
+    return context
+
+
+async def main(options: dict[str, Any]) -> None:
     """The process that echoes."""
-    server = await asyncio.get_running_loop().create_server(_Echo, "127.0.0.1", 0)
+    loop = asyncio.get_running_loop()
+    tls = _context(ssl.PROTOCOL_TLS_SERVER, TlsFiles(*options["tls"]))
+    servers = [
+        await loop.create_server(_Echo, "127.0.0.1", 0, ssl=context) for context in (None, tls)
+    ]
 
     async def answer(_what: str, _arguments: dict[str, Any]) -> Any:
-        return server.sockets[0].getsockname()[1]
+        return [server.sockets[0].getsockname()[1] for server in servers]
 
     await answer_lines(answer)
-    server.close()
+    for server in servers:
+        server.close()
 
 
 def relate(_figures: Figures) -> None:

@@ -85,9 +85,9 @@ async def _etcd(context: Context, run: int) -> None:
 def relate(figures: Figures) -> None:
     """To the floor, and to the others."""
     figures.relate(
-        "one at a time / (3 fdatasync + 2 round trips)",
+        "one at a time / (3 fdatasync + 2 round trips in TLS)",
         (NAME, "100B_1_p50"),
-        [(floor.NAME, "fdatasync_200B_p50", 3), (floor.NAME, "round_trip_p50", 2)],
+        [(floor.NAME, "fdatasync_200B_p50", 3), (floor.NAME, "round_trip_tls_p50", 2)],
     )
     for other in (*(f"stock {setting}" for setting in STOCK), "etcd"):
         for name in ("100B_1_entries", "100B_64_entries", "64KB_1_entries", "16x100_requests"):

@@ -33,7 +33,7 @@ def test_a_quick_run_measures_the_engine_beside_the_floor(tmp_path):
     assert report["raft"]["16x100_requests"]["unit"] == "1/s"
     assert report["raft"]["failover"]["min"] > 0
     assert report["floor"]["fdatasync_200B_p50"]["median"] > 0
-    assert report["ratios"]["one at a time / (3 fdatasync + 2 round trips)"] > 0
+    assert report["ratios"]["one at a time / (3 fdatasync + 2 round trips in TLS)"] > 0
     assert report["machine"]["cores"] >= 1
     assert list((tmp_path / "local").iterdir()) == [], "data is removed"
 
