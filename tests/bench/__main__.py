@@ -32,7 +32,7 @@ def main() -> int:
     """Parse, measure, report; the exit code."""
     arguments = _parse()
     arguments.directory.mkdir(parents=True, exist_ok=True)
-    directory = Path(tempfile.mkdtemp(prefix="bench-", dir=arguments.directory))
+    directory = Path(tempfile.mkdtemp(prefix="bench-", dir=arguments.directory)).resolve()
     figures, found = Figures(), machine.described(directory)
     context = Context(
         figures=figures,

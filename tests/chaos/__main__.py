@@ -36,7 +36,7 @@ def main() -> int:
     arguments = _parse()
     report = Report(arguments.seed)
     arguments.directory.mkdir(parents=True, exist_ok=True)
-    directory = Path(tempfile.mkdtemp(prefix="chaos-", dir=arguments.directory))
+    directory = Path(tempfile.mkdtemp(prefix="chaos-", dir=arguments.directory)).resolve()
     try:
         ended = asyncio.run(until_ended(_course(arguments, directory, report)))
     except (RaftallocError, power.NoPowerDisk) as error:
