@@ -44,3 +44,16 @@ def snapshot(connection: Connection) -> None:
     answer = connection.ask(ask)
     words = f"snapshot of index {answer.index}: {answer.bytes} bytes in {answer.path}"
     connection.show(answer, lambda: output.say(words))
+
+
+@app.command("raise-rules")
+@connected
+def raise_rules(
+    connection: Connection,
+    version: Annotated[int, typer.Argument(metavar="VERSION", min=1, help="Of the rules.")],
+) -> None:
+    """Have the group decide by newer rules, after an upgrade of every replica. They never go back."""
+    request = admin_pb2.RaiseRulesRequest(version=version)
+    answer = connection.ask(lambda client: client.admin.raise_rules(request))
+    words = f"the group decides by rules {answer.rules_version}"
+    connection.show(answer, lambda: output.say(words, note=f"index {answer.index}"))

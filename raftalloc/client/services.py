@@ -472,3 +472,11 @@ class AdminService(Service):
             admin_pb2.SnapshotResponse,
             timeout=timeout,
         )
+
+    async def raise_rules(
+        self, request: admin_pb2.RaiseRulesRequest, *, timeout: float | None = None
+    ) -> admin_pb2.RaiseRulesResponse:
+        """Have the group decide by newer rules; Rejected until every replica knows them. May be repeated."""
+        return await self._caller.read(
+            self._method("RaiseRules"), request, admin_pb2.RaiseRulesResponse, timeout=timeout
+        )

@@ -227,13 +227,27 @@ class Layout:
             _Field(field.name, *_PACKERS[hints[field.name]], field.default)
             for field in dataclasses.fields(record_type)
         )
+        self._defaults = {field.name: field.default for field in self._fields}
 
     def pack(self, records: Sequence[Record], strings: Strings) -> list[bytes]:
-        """One packed column per field, in the order of the fields."""
+        """One packed column per field, in the order of the fields, up to the last that says more than its default.
+
+        A field that was appended and is not used leaves no trace, so that a build that does not know it writes the
+        same bytes, and reads them.
+        """
+        names = [field.name for field in self._fields]
+        while names and self._is_default(names[-1], records):
+            names.pop()
         return [
             field.pack([getattr(record, field.name) for record in records], strings)
-            for field in self._fields
+            for field in self._fields[: len(names)]
         ]
+
+    def _is_default(self, name: str, records: Sequence[Record]) -> bool:
+        default = self._defaults.get(name, dataclasses.MISSING)
+        return default is not dataclasses.MISSING and all(
+            getattr(record, name) == default for record in records
+        )
 
     def unpack(self, columns: Sequence[bytes], strings: Sequence[str], count: int) -> list[Record]:
         """The records. Raises ValueError if there are more columns than this build knows."""

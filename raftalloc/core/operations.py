@@ -48,7 +48,7 @@ from raftalloc.core.records import DONE, Outcome
 from raftalloc.core.rejections import Rejection
 from raftalloc.core.requests import Decision, ended
 from raftalloc.core.sessions import SESSIONS_MAX
-from raftalloc.core.state import RULES_VERSION, State
+from raftalloc.core.state import RULES_VERSION, NewerRules, State
 
 ROWS_MAX = 1 << 20
 """Nodes and providers."""
@@ -261,10 +261,12 @@ def open_session(state: State, origin: Origin) -> Decision:
 
 
 def switch_rules(state: State, command: SwitchRules) -> Decision:
-    """Decide by other rules from here on."""
-    if not 1 <= command.version <= RULES_VERSION:
-        numbers = (("known", RULES_VERSION),)
+    """Decide by other rules from here on. What is refused must not depend on what this build knows."""
+    if command.version < state.rules_version:
+        numbers = (("now", state.rules_version),)
         return Rejection(rejections.RULES_UNKNOWN, "version", str(command.version), numbers)
+    if command.version > RULES_VERSION:
+        raise NewerRules(command.version)
     if command.version != state.rules_version:
         yield RulesSwitched(command.version)
     return Outcome(DONE)

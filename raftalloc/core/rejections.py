@@ -90,7 +90,7 @@ _SENTENCES: Final = {
     KEY_EXPIRED: "the outcome of this attempt is no longer kept",
     KEY_REUSED: "this idempotency was used for another command",
     KEYS_EXHAUSTED: "too many idempotency keys are in use ({limit})",
-    RULES_UNKNOWN: "this build does not know rules version {subject}",
+    RULES_UNKNOWN: "rules version {subject} cannot be switched to: the group decides by {now}",
 }
 _SENTENCES_BY_FIELD: Final = {
     (NO_CAPACITY, "gpu_models"): (
@@ -156,7 +156,7 @@ _REMEDIES: Final = {
     KEY_EXPIRED: "look the allocation up by agent, then use a new session or key",
     KEY_REUSED: "use a new sequence or key for each command",
     KEYS_EXHAUSTED: "use sessions instead of free-form keys",
-    RULES_UNKNOWN: "upgrade every replica first",
+    RULES_UNKNOWN: "rules only rise, once every replica knows them: upgrade first",
 }
 _REMEDIES_BY_FIELD: Final = {
     (

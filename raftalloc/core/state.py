@@ -29,9 +29,21 @@ from raftalloc.core.quotas import Quotas
 from raftalloc.core.reservations import Reservations
 from raftalloc.core.sessions import Sessions
 
+GENESIS_RULES = 1
+"""The rules of an empty group, for ever: its log does not say otherwise."""
 RULES_VERSION = 1
-"""The rules that this build decides by; a state may ask for an older version, never a newer one."""
+"""The newest rules that this build knows. A state that asks for newer ones is not for this build."""
 CACHE_MAX = 4096
+
+
+class NewerRules(Exception):
+    """From here on the log is decided by rules that this build does not know: it must go no further."""
+
+    def __init__(self, version: int) -> None:
+        """Name the version that the log asks for."""
+        super().__init__(
+            f"the group decides by rules {version} from here on, and this build knows {RULES_VERSION}"
+        )
 
 
 @dataclass(slots=True)
@@ -60,7 +72,7 @@ class State:
         """The state before the first entry: no nodes, no limits, time 0."""
         self.index = 0
         self.now_ms = 0
-        self.rules_version = RULES_VERSION
+        self.rules_version = GENESIS_RULES
         self.token = 0
         self.next_id = 1
         self.kinds = Kinds()

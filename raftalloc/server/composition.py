@@ -70,6 +70,7 @@ class RunningReplica:
         self._submitter = parts.submitter
         self._ticker = parts.ticker
         self._watches = parts.watches
+        self._gossip = parts.gossip
         self._digests = parts.digests
         self._quarantine = parts.quarantine
         self._opened = AsyncExitStack()
@@ -247,6 +248,7 @@ def _servicers(config: Config, ports: Ports, parts: Parts, past: PastReads) -> M
             consensus=parts.consensus,
             leadership=parts.leadership,
             gossip=parts.gossip,
+            writer=writer,
             clock=ports.clock,
             version=installed_version(),
         ),

@@ -21,7 +21,7 @@ from raftalloc.core import codec, machine, views
 from raftalloc.core.commands import Renew
 from raftalloc.core.events import EntrySkipped, Happened
 from raftalloc.core.records import DONE, GRANTED
-from raftalloc.core.state import State
+from raftalloc.core.state import NewerRules, State
 from raftalloc.errors import DataDirectoryError, ReplicaFailed
 from raftalloc.service.indexing import keys_of
 from raftalloc.service.recovery import Manifest, recover
@@ -153,7 +153,17 @@ class Engine:
         self._refuse_unconfirmed(index)
         try:
             entry = codec.decode_entry(data)
+        except ValueError as error:
+            raise ReplicaFailed(
+                f"entry {index} of the log cannot be read by this version ({error}); "
+                "where another replica runs a newer one, install that here"
+            ) from error
+        try:
             applied = machine.apply(self.state, entry, index)
+        except NewerRules as error:
+            raise ReplicaFailed(
+                f"entry {index} of the log: {error}; install the version that the other replicas run"
+            ) from error
         except Exception as error:
             raise EntryFailed(index, error) from error
         self._keep(index, entry.at_ms, data, applied.happened)

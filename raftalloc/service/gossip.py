@@ -22,6 +22,8 @@ from raftalloc.service.digests import CHAIN, CONTENT, DIGEST_BYTES
 from raftalloc.telemetry.logs import get_logger
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from raftalloc.service.digests import Digests
     from raftalloc.service.skips import Skips
 
@@ -50,6 +52,12 @@ class Gossip:
         self.skips = skips
         self._version = version
         self._writing = writing()
+
+    def without_rules(self, version: int, members: Iterable[str]) -> list[str]:
+        """Those of the other members that do not know these rules, or have not said yet which they know."""
+        return sorted(
+            name for name in members if name not in self.peers or self.peers[name].rules < version
+        )
 
     def say(self) -> bytes:
         """A message for all others; called once a second."""

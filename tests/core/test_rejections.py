@@ -119,7 +119,10 @@ CASES = {
         reserve("a", cpu=1, start_ms=900, duration_ms=1),
         "the window begins 100 ms in the past",
     ),
-    "RULES_UNKNOWN": (commands.SwitchRules(2), "this build does not know rules version 2"),
+    "RULES_UNKNOWN": (
+        commands.SwitchRules(0),
+        "rules version 0 cannot be switched to: the group decides by 1",
+    ),
 }
 
 

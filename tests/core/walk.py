@@ -304,7 +304,7 @@ class Walk:
         if len(self.world.sessions) < 2:
             return self.ask(dice, commands.OpenSession())
         if not self.done:
-            return self.ask(dice, commands.SwitchRules(dice.pick((0, 1, 1, 2))))
+            return self.ask(dice, commands.SwitchRules(dice.pick((0, 1, 1))))
         asked = dice.pick(self.done[-6:])
         command = commands.Tick() if dice.pick(ONE_IN_EIGHT) else asked.command
         return self.ask(dice, command, asked.origin)

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1craftalloc/api/v1/admin.proto\x12\x10raftalloc.api.v1\"$\n\rStatusRequest\x12\x13\n\x0bwith_digest\x18\x01 \x01(\x08\"\x85\x05\n\x0eStatusResponse\x12\x12\n\nreplica_id\x18\x01 \x01(\t\x12\x12\n\ncluster_id\x18\x02 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x03 \x01(\t\x12\x14\n\x0chttp_address\x18\x04 \x01(\t\x12\x0c\n\x04role\x18\x05 \x01(\t\x12\x11\n\tleader_id\x18\x06 \x01(\t\x12\x16\n\x0eleader_address\x18\x07 \x01(\t\x12\x0c\n\x04term\x18\x08 \x01(\x03\x12\x14\n\x0c\x63ommit_index\x18\t \x01(\x03\x12\x15\n\rapplied_index\x18\n \x01(\x03\x12\x14\n\x0cstored_index\x18\x0b \x01(\x03\x12\x14\n\x0clowest_index\x18\x0c \x01(\x03\x12\x16\n\x0esnapshot_index\x18\r \x01(\x03\x12\x10\n\x08\x63lock_ms\x18\x0e \x01(\x03\x12\x14\n\x0c\x63hain_digest\x18\x0f \x01(\t\x12\x16\n\x0e\x63ontent_digest\x18\x10 \x01(\t\x12\x18\n\x10\x61llocations_live\x18\x11 \x01(\x03\x12\x18\n\x10requests_waiting\x18\x12 \x01(\x03\x12\x13\n\x0bnodes_total\x18\x13 \x01(\x03\x12\x15\n\rrules_version\x18\x14 \x01(\x03\x12\x0f\n\x07version\x18\x15 \x01(\t\x12\x11\n\tuptime_ms\x18\x16 \x01(\x03\x12+\n\x08replicas\x18\x17 \x03(\x0b\x32\x19.raftalloc.api.v1.Replica\x12\x12\n\ninvariants\x18\x18 \x01(\t\x12\x14\n\x0cgrants_total\x18\x19 \x01(\x03\x12\x14\n\x0c\x64igest_index\x18\x1a \x01(\x03\x12\x12\n\ndivergence\x18( \x01(\t\x12\x14\n\x0c\x61greed_index\x18) \x01(\x03\x12\x11\n\tdiffering\x18* \x03(\t\"<\n\x07Replica\x12\x12\n\nreplica_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\x0c\n\x04self\x18\x03 \x01(\x08\"2\n\x19TransferLeadershipRequest\x12\x15\n\rto_replica_id\x18\x01 \x01(\t\"/\n\x1aTransferLeadershipResponse\x12\x11\n\tleader_id\x18\x01 \x01(\t\"\x11\n\x0fSnapshotRequest\">\n\x10SnapshotResponse\x12\r\n\x05index\x18\x01 \x01(\x03\x12\x0c\n\x04path\x18\x02 \x01(\t\x12\r\n\x05\x62ytes\x18\x03 \x01(\x03\x32\x98\x02\n\x05\x41\x64min\x12K\n\x06Status\x12\x1f.raftalloc.api.v1.StatusRequest\x1a .raftalloc.api.v1.StatusResponse\x12o\n\x12TransferLeadership\x12+.raftalloc.api.v1.TransferLeadershipRequest\x1a,.raftalloc.api.v1.TransferLeadershipResponse\x12Q\n\x08Snapshot\x12!.raftalloc.api.v1.SnapshotRequest\x1a\".raftalloc.api.v1.SnapshotResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1craftalloc/api/v1/admin.proto\x12\x10raftalloc.api.v1\"$\n\rStatusRequest\x12\x13\n\x0bwith_digest\x18\x01 \x01(\x08\"\x9e\x05\n\x0eStatusResponse\x12\x12\n\nreplica_id\x18\x01 \x01(\t\x12\x12\n\ncluster_id\x18\x02 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x03 \x01(\t\x12\x14\n\x0chttp_address\x18\x04 \x01(\t\x12\x0c\n\x04role\x18\x05 \x01(\t\x12\x11\n\tleader_id\x18\x06 \x01(\t\x12\x16\n\x0eleader_address\x18\x07 \x01(\t\x12\x0c\n\x04term\x18\x08 \x01(\x03\x12\x14\n\x0c\x63ommit_index\x18\t \x01(\x03\x12\x15\n\rapplied_index\x18\n \x01(\x03\x12\x14\n\x0cstored_index\x18\x0b \x01(\x03\x12\x14\n\x0clowest_index\x18\x0c \x01(\x03\x12\x16\n\x0esnapshot_index\x18\r \x01(\x03\x12\x10\n\x08\x63lock_ms\x18\x0e \x01(\x03\x12\x14\n\x0c\x63hain_digest\x18\x0f \x01(\t\x12\x16\n\x0e\x63ontent_digest\x18\x10 \x01(\t\x12\x18\n\x10\x61llocations_live\x18\x11 \x01(\x03\x12\x18\n\x10requests_waiting\x18\x12 \x01(\x03\x12\x13\n\x0bnodes_total\x18\x13 \x01(\x03\x12\x15\n\rrules_version\x18\x14 \x01(\x03\x12\x0f\n\x07version\x18\x15 \x01(\t\x12\x11\n\tuptime_ms\x18\x16 \x01(\x03\x12+\n\x08replicas\x18\x17 \x03(\x0b\x32\x19.raftalloc.api.v1.Replica\x12\x12\n\ninvariants\x18\x18 \x01(\t\x12\x14\n\x0cgrants_total\x18\x19 \x01(\x03\x12\x14\n\x0c\x64igest_index\x18\x1a \x01(\x03\x12\x12\n\ndivergence\x18( \x01(\t\x12\x14\n\x0c\x61greed_index\x18) \x01(\x03\x12\x17\n\x0frules_supported\x18+ \x01(\x03\x12\x11\n\tdiffering\x18* \x03(\t\"<\n\x07Replica\x12\x12\n\nreplica_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\x0c\n\x04self\x18\x03 \x01(\x08\"2\n\x19TransferLeadershipRequest\x12\x15\n\rto_replica_id\x18\x01 \x01(\t\"/\n\x1aTransferLeadershipResponse\x12\x11\n\tleader_id\x18\x01 \x01(\t\"$\n\x11RaiseRulesRequest\x12\x0f\n\x07version\x18\x01 \x01(\x03\":\n\x12RaiseRulesResponse\x12\x15\n\rrules_version\x18\x01 \x01(\x03\x12\r\n\x05index\x18\x02 \x01(\x03\"\x11\n\x0fSnapshotRequest\">\n\x10SnapshotResponse\x12\r\n\x05index\x18\x01 \x01(\x03\x12\x0c\n\x04path\x18\x02 \x01(\t\x12\r\n\x05\x62ytes\x18\x03 \x01(\x03\x32\xf1\x02\n\x05\x41\x64min\x12K\n\x06Status\x12\x1f.raftalloc.api.v1.StatusRequest\x1a .raftalloc.api.v1.StatusResponse\x12o\n\x12TransferLeadership\x12+.raftalloc.api.v1.TransferLeadershipRequest\x1a,.raftalloc.api.v1.TransferLeadershipResponse\x12Q\n\x08Snapshot\x12!.raftalloc.api.v1.SnapshotRequest\x1a\".raftalloc.api.v1.SnapshotResponse\x12W\n\nRaiseRules\x12#.raftalloc.api.v1.RaiseRulesRequest\x1a$.raftalloc.api.v1.RaiseRulesResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,17 +34,21 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_STATUSREQUEST']._serialized_start=50
   _globals['_STATUSREQUEST']._serialized_end=86
   _globals['_STATUSRESPONSE']._serialized_start=89
-  _globals['_STATUSRESPONSE']._serialized_end=734
-  _globals['_REPLICA']._serialized_start=736
-  _globals['_REPLICA']._serialized_end=796
-  _globals['_TRANSFERLEADERSHIPREQUEST']._serialized_start=798
-  _globals['_TRANSFERLEADERSHIPREQUEST']._serialized_end=848
-  _globals['_TRANSFERLEADERSHIPRESPONSE']._serialized_start=850
-  _globals['_TRANSFERLEADERSHIPRESPONSE']._serialized_end=897
-  _globals['_SNAPSHOTREQUEST']._serialized_start=899
-  _globals['_SNAPSHOTREQUEST']._serialized_end=916
-  _globals['_SNAPSHOTRESPONSE']._serialized_start=918
-  _globals['_SNAPSHOTRESPONSE']._serialized_end=980
-  _globals['_ADMIN']._serialized_start=983
-  _globals['_ADMIN']._serialized_end=1263
+  _globals['_STATUSRESPONSE']._serialized_end=759
+  _globals['_REPLICA']._serialized_start=761
+  _globals['_REPLICA']._serialized_end=821
+  _globals['_TRANSFERLEADERSHIPREQUEST']._serialized_start=823
+  _globals['_TRANSFERLEADERSHIPREQUEST']._serialized_end=873
+  _globals['_TRANSFERLEADERSHIPRESPONSE']._serialized_start=875
+  _globals['_TRANSFERLEADERSHIPRESPONSE']._serialized_end=922
+  _globals['_RAISERULESREQUEST']._serialized_start=924
+  _globals['_RAISERULESREQUEST']._serialized_end=960
+  _globals['_RAISERULESRESPONSE']._serialized_start=962
+  _globals['_RAISERULESRESPONSE']._serialized_end=1020
+  _globals['_SNAPSHOTREQUEST']._serialized_start=1022
+  _globals['_SNAPSHOTREQUEST']._serialized_end=1039
+  _globals['_SNAPSHOTRESPONSE']._serialized_start=1041
+  _globals['_SNAPSHOTRESPONSE']._serialized_end=1103
+  _globals['_ADMIN']._serialized_start=1106
+  _globals['_ADMIN']._serialized_end=1475
 # @@protoc_insertion_point(module_scope)

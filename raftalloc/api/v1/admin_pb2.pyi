@@ -70,6 +70,7 @@ class StatusResponse(_message.Message):
     DIGEST_INDEX_FIELD_NUMBER: _builtins.int
     DIVERGENCE_FIELD_NUMBER: _builtins.int
     AGREED_INDEX_FIELD_NUMBER: _builtins.int
+    RULES_SUPPORTED_FIELD_NUMBER: _builtins.int
     DIFFERING_FIELD_NUMBER: _builtins.int
     replica_id: _builtins.str
     cluster_id: _builtins.str
@@ -109,6 +110,8 @@ class StatusResponse(_message.Message):
     """why this replica serves no more: it differs from the others; empty while it does not"""
     agreed_index: _builtins.int
     """highest index at which a majority was seen to have this replica's chain digest"""
+    rules_supported: _builtins.int
+    """the newest rules that this replica knows"""
     @_builtins.property
     def replicas(self) -> _containers.RepeatedCompositeFieldContainer[Global___Replica]: ...
     @_builtins.property
@@ -146,11 +149,12 @@ class StatusResponse(_message.Message):
         digest_index: _builtins.int = ...,
         divergence: _builtins.str = ...,
         agreed_index: _builtins.int = ...,
+        rules_supported: _builtins.int = ...,
         differing: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "agreed_index", b"agreed_index", "allocations_live", b"allocations_live", "applied_index", b"applied_index", "chain_digest", b"chain_digest", "clock_ms", b"clock_ms", "cluster_id", b"cluster_id", "commit_index", b"commit_index", "content_digest", b"content_digest", "differing", b"differing", "digest_index", b"digest_index", "divergence", b"divergence", "grants_total", b"grants_total", "http_address", b"http_address", "invariants", b"invariants", "leader_address", b"leader_address", "leader_id", b"leader_id", "lowest_index", b"lowest_index", "nodes_total", b"nodes_total", "replica_id", b"replica_id", "replicas", b"replicas", "requests_waiting", b"requests_waiting", "role", b"role", "rules_version", b"rules_version", "snapshot_index", b"snapshot_index", "stored_index", b"stored_index", "term", b"term", "uptime_ms", b"uptime_ms", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "agreed_index", b"agreed_index", "allocations_live", b"allocations_live", "applied_index", b"applied_index", "chain_digest", b"chain_digest", "clock_ms", b"clock_ms", "cluster_id", b"cluster_id", "commit_index", b"commit_index", "content_digest", b"content_digest", "differing", b"differing", "digest_index", b"digest_index", "divergence", b"divergence", "grants_total", b"grants_total", "http_address", b"http_address", "invariants", b"invariants", "leader_address", b"leader_address", "leader_id", b"leader_id", "lowest_index", b"lowest_index", "nodes_total", b"nodes_total", "replica_id", b"replica_id", "replicas", b"replicas", "requests_waiting", b"requests_waiting", "role", b"role", "rules_supported", b"rules_supported", "rules_version", b"rules_version", "snapshot_index", b"snapshot_index", "stored_index", b"stored_index", "term", b"term", "uptime_ms", b"uptime_ms", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -219,6 +223,47 @@ class TransferLeadershipResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___TransferLeadershipResponse: _TypeAlias = TransferLeadershipResponse  # noqa: Y015
+
+@_typing.final
+class RaiseRulesRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERSION_FIELD_NUMBER: _builtins.int
+    version: _builtins.int
+    def __init__(
+        self,
+        *,
+        version: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RaiseRulesRequest: _TypeAlias = RaiseRulesRequest  # noqa: Y015
+
+@_typing.final
+class RaiseRulesResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RULES_VERSION_FIELD_NUMBER: _builtins.int
+    INDEX_FIELD_NUMBER: _builtins.int
+    rules_version: _builtins.int
+    index: _builtins.int
+    def __init__(
+        self,
+        *,
+        rules_version: _builtins.int = ...,
+        index: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["index", b"index", "rules_version", b"rules_version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RaiseRulesResponse: _TypeAlias = RaiseRulesResponse  # noqa: Y015
 
 @_typing.final
 class SnapshotRequest(_message.Message):

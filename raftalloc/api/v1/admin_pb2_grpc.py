@@ -49,6 +49,11 @@ class AdminStub(object):
                 request_serializer=raftalloc_dot_api_dot_v1_dot_admin__pb2.SnapshotRequest.SerializeToString,
                 response_deserializer=raftalloc_dot_api_dot_v1_dot_admin__pb2.SnapshotResponse.FromString,
                 _registered_method=True)
+        self.RaiseRules = channel.unary_unary(
+                '/raftalloc.api.v1.Admin/RaiseRules',
+                request_serializer=raftalloc_dot_api_dot_v1_dot_admin__pb2.RaiseRulesRequest.SerializeToString,
+                response_deserializer=raftalloc_dot_api_dot_v1_dot_admin__pb2.RaiseRulesResponse.FromString,
+                _registered_method=True)
 
 
 class AdminServicer(object):
@@ -75,6 +80,14 @@ class AdminServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RaiseRules(self, request, context):
+        """From its entry on the group decides by these rules (rules_version), on every replica. FAILED_PRECONDITION unless every
+        replica has said that it knows them. They never go back.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AdminServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -92,6 +105,11 @@ def add_AdminServicer_to_server(servicer, server):
                     servicer.Snapshot,
                     request_deserializer=raftalloc_dot_api_dot_v1_dot_admin__pb2.SnapshotRequest.FromString,
                     response_serializer=raftalloc_dot_api_dot_v1_dot_admin__pb2.SnapshotResponse.SerializeToString,
+            ),
+            'RaiseRules': grpc.unary_unary_rpc_method_handler(
+                    servicer.RaiseRules,
+                    request_deserializer=raftalloc_dot_api_dot_v1_dot_admin__pb2.RaiseRulesRequest.FromString,
+                    response_serializer=raftalloc_dot_api_dot_v1_dot_admin__pb2.RaiseRulesResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -175,6 +193,33 @@ class Admin(object):
             '/raftalloc.api.v1.Admin/Snapshot',
             raftalloc_dot_api_dot_v1_dot_admin__pb2.SnapshotRequest.SerializeToString,
             raftalloc_dot_api_dot_v1_dot_admin__pb2.SnapshotResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RaiseRules(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/raftalloc.api.v1.Admin/RaiseRules',
+            raftalloc_dot_api_dot_v1_dot_admin__pb2.RaiseRulesRequest.SerializeToString,
+            raftalloc_dot_api_dot_v1_dot_admin__pb2.RaiseRulesResponse.FromString,
             options,
             channel_credentials,
             insecure,

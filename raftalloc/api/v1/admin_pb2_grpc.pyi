@@ -37,6 +37,10 @@ class AdminStub:
     """Asks the leader to stand back in favour of another replica. FAILED_PRECONDITION if it is alone."""
     Snapshot: _grpc.UnaryUnaryMultiCallable[_admin_pb2.SnapshotRequest, _admin_pb2.SnapshotResponse]
     """Writes a state snapshot on this replica now."""
+    RaiseRules: _grpc.UnaryUnaryMultiCallable[_admin_pb2.RaiseRulesRequest, _admin_pb2.RaiseRulesResponse]
+    """From its entry on the group decides by these rules (rules_version), on every replica. FAILED_PRECONDITION unless every
+    replica has said that it knows them. They never go back.
+    """
 
 @_typing.type_check_only
 class AdminAsyncStub(AdminStub):
@@ -47,6 +51,10 @@ class AdminAsyncStub(AdminStub):
     """Asks the leader to stand back in favour of another replica. FAILED_PRECONDITION if it is alone."""
     Snapshot: _aio.UnaryUnaryMultiCallable[_admin_pb2.SnapshotRequest, _admin_pb2.SnapshotResponse]  # type: ignore[assignment]
     """Writes a state snapshot on this replica now."""
+    RaiseRules: _aio.UnaryUnaryMultiCallable[_admin_pb2.RaiseRulesRequest, _admin_pb2.RaiseRulesResponse]  # type: ignore[assignment]
+    """From its entry on the group decides by these rules (rules_version), on every replica. FAILED_PRECONDITION unless every
+    replica has said that it knows them. They never go back.
+    """
 
 class AdminServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -72,5 +80,15 @@ class AdminServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.SnapshotResponse, _abc.Awaitable[_admin_pb2.SnapshotResponse]]:
         """Writes a state snapshot on this replica now."""
+
+    @_abc_1.abstractmethod
+    def RaiseRules(
+        self,
+        request: _admin_pb2.RaiseRulesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.RaiseRulesResponse, _abc.Awaitable[_admin_pb2.RaiseRulesResponse]]:
+        """From its entry on the group decides by these rules (rules_version), on every replica. FAILED_PRECONDITION unless every
+        replica has said that it knows them. They never go back.
+        """
 
 def add_AdminServicer_to_server(servicer: AdminServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

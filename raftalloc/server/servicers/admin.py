@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from raftalloc.api.v1 import admin_pb2
-from raftalloc.core import invariants
+from raftalloc.api.v1 import admin_pb2, types_pb2
+from raftalloc.core import invariants, rejections
+from raftalloc.core.commands import SwitchRules
+from raftalloc.core.state import RULES_VERSION
 from raftalloc.errors import InvalidRequest, Rejected
 from raftalloc.server import checks, convert
 from raftalloc.server.status import NO_OTHER_REPLICA
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from raftalloc.ports import Clock, Consensus, EventStore
     from raftalloc.server.leadership import Leadership
     from raftalloc.server.rpc import Call
+    from raftalloc.server.servicers.writes import Writer
     from raftalloc.service.engine import Engine
     from raftalloc.service.gossip import Gossip
 
@@ -31,6 +34,7 @@ class AdminServicer:
         consensus: Consensus,
         leadership: Leadership,
         gossip: Gossip,
+        writer: Writer,
         clock: Clock,
         version: str,
     ) -> None:
@@ -41,6 +45,7 @@ class AdminServicer:
         self._consensus = consensus
         self._leadership = leadership
         self._gossip = gossip
+        self._writer = writer
         self._clock = clock
         self._version = version
         self._started = clock.monotonic()
@@ -82,6 +87,7 @@ class AdminServicer:
             divergence="" if digests.divergence is None else str(digests.divergence),
             agreed_index=digests.agreed_index,
             differing=sorted(digests.differing),
+            rules_supported=RULES_VERSION,
         )
         if request.with_digest:
             index, chain, content = engine.digests()
@@ -119,6 +125,31 @@ class AdminServicer:
         convert.no_surplus(request)
         index, path, size = await self._engine.snapshot()
         return admin_pb2.SnapshotResponse(index=index, path=path, bytes=size)
+
+    async def RaiseRules(
+        self, request: admin_pb2.RaiseRulesRequest, call: Call
+    ) -> admin_pb2.RaiseRulesResponse:
+        """Switch to newer rules, once everybody knows them. Repeating it does no harm."""
+        convert.no_surplus(request)
+        version = request.version
+        if version < 1:
+            raise InvalidRequest("version", f"{version}", "name rules from 1 on")
+        own = self._leadership.replica_id
+        others = (name for name in self._leadership.addresses if name != own)
+        lacking = self._gossip.without_rules(version, others)
+        if version > RULES_VERSION:
+            lacking.insert(0, own)
+        if lacking:
+            raise Rejected(
+                rejections.RULES_UNKNOWN,
+                f"rules version {version} is not known to {', '.join(lacking)}, or they have not said so yet",
+                field="version",
+                remedy="have every replica up, in a version that knows these rules",
+            )
+        outcome = await self._writer.done(SwitchRules(version), types_pb2.Idempotency(), call)
+        return admin_pb2.RaiseRulesResponse(
+            rules_version=self._engine.state.rules_version, index=outcome.index
+        )
 
     def _http_address(self) -> str:
         for replica in self._config.replicas:
