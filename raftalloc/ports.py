@@ -313,15 +313,8 @@ class Peers(Protocol):
         """Hear (replica id, message) of the service's messages whose `type` is `kind`."""
 
 
-class EventStore(Protocol):
-    """Entries and their events by index, with secondary indices, and state snapshots.
-
-    A BLOCK is the bytes of one index (core.codec.Block). An index key is a short string such as `agent/a1` or
-    `workflow/w` or `allocation/17`. Calls are answered in order; `append` may answer before the block is durable.
-    """
-
-    async def append(self, index: int, block: bytes, keys: Sequence[str]) -> None:
-        """Keep a block. Waits while the store is behind by more than it may be. Indices rise, with gaps."""
+class EventReader(Protocol):
+    """Blocks of events by index and by key."""
 
     async def read(self, from_index: int, limit: int) -> list[tuple[int, bytes]]:
         """Up to `limit` blocks from `from_index` on, in order."""
@@ -332,14 +325,33 @@ class EventStore(Protocol):
     async def bounds(self) -> tuple[int, int]:
         """Lowest and highest index kept; (0, 0) when empty."""
 
+    async def snapshots(self) -> list[int]:
+        """Indices of whole snapshots, newest first."""
+
+
+class EventStore(EventReader, Protocol):
+    """Entries and their events by index, with secondary indices, and state snapshots.
+
+    A BLOCK is the bytes of one index (core.codec.Block). An index key is a short string such as `agent/a1` or
+    `workflow/w` or `allocation/17`. Calls are answered in order; `append` may answer before the block is durable.
+    """
+
+    async def append(self, index: int, block: bytes, keys: Sequence[str]) -> None:
+        """Keep a block. Waits while the store is behind by more than it may be. Indices rise, with gaps."""
+
     async def save_snapshot(self, index: int, state: bytes, manifest: bytes) -> tuple[str, int]:
         """Write an immutable snapshot directory, manifest last. Answers its path and bytes. Older ones but two go."""
 
     async def load_snapshot(self) -> tuple[int, bytes, bytes] | None:
         """The newest snapshot that is whole (index, state, manifest); bad ones are passed over."""
 
-    async def snapshots(self) -> list[int]:
-        """Indices of whole snapshots, newest first."""
+    async def note(self) -> bytes:
+        """What `set_note` kept last; empty where nothing was."""
+
+    async def set_note(
+        self, note: bytes, blocks: Sequence[tuple[int, bytes, Sequence[str]]]
+    ) -> None:
+        """Keep a note, and (index, block, keys) of earlier indices, in one step; on disk when this answers."""
 
     async def sync(self) -> None:
         """Everything appended is on disk when this answers."""

@@ -82,6 +82,9 @@ class Raft:
     heartbeat_ms: int = option(50, low=10, high=10_000)
     election_min_ms: int = option(300, low=50, high=60_000)
     election_max_ms: int = option(600, low=50, high=120_000)
+    tail_entries: int = option(10_000, low=0, high=1 << 30)
+    tail_bytes: int = option(64 << 20, low=0, high=1 << 36)
+    segment_bytes: int = option(64 << 20, low=64 << 10, high=1 << 31)
 
 
 @dataclass(frozen=True, slots=True)

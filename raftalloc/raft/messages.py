@@ -91,6 +91,8 @@ KINDS: Final[Mapping[str, Mapping[str, Field]]] = {
         "offset": COUNT,
         "data": BLOB,
     },
+    "blocks_wanted": {"after": COUNT, "offset": COUNT},
+    "blocks": {"after": COUNT, "offset": COUNT, "size": COUNT, "data": BLOB, "head": COUNT},
     "snapshot_answer": {
         "term": COUNT,
         "digest": BLOB,

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-CHUNK_BYTES: Final = 256 << 10
 WINDOW_CHUNKS: Final = 4
 PATIENCE_SECONDS: Final = 1.0
 """Without an answer, what is under way is sent again; then twice as long."""
@@ -188,9 +187,10 @@ class Offering(Sending):
                 # It has all of it. Has it taken it by now?
                 self._send_chunk(node, parcel, size)
                 offer.resend_at = now + offer.patience
-        while offer.sent < min(size, offer.confirmed + WINDOW_CHUNKS * CHUNK_BYTES):
+        chunk = self._owner.timing.chunk_bytes
+        while offer.sent < min(size, offer.confirmed + WINDOW_CHUNKS * chunk):
             self._send_chunk(node, parcel, offer.sent)
-            offer.sent = min(size, offer.sent + CHUNK_BYTES)
+            offer.sent = min(size, offer.sent + chunk)
             offer.resend_at = now + offer.patience
 
     def _send_chunk(self, node: Any, parcel: Parcel, offset: int) -> None:
@@ -205,7 +205,7 @@ class Offering(Sending):
                 "size": len(parcel.content),
                 "digest": parcel.digest,
                 "offset": offset,
-                "data": parcel.content[offset : offset + CHUNK_BYTES],
+                "data": parcel.content[offset : offset + self._owner.timing.chunk_bytes],
             },
         )
 

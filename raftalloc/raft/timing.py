@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 class Timing:
     """Times of the group, its largest entry, the size to which segments of the journal grow, and what it keeps.
 
-    A leader that no quorum has answered for `election_max_ms` steps back. tail_entries, tail_bytes: how much
-    of the log stays behind a snapshot, for followers that are slow; whichever is less.
+    A leader that no quorum has answered for `election_max_ms` steps back. tail_entries, tail_bytes: how much of the
+    log stays behind a snapshot, for followers that are slow; whichever is less. chunk_bytes: of a snapshot on its way,
+    in one message.
     """
 
     heartbeat_ms: int = 50
@@ -27,6 +28,7 @@ class Timing:
     segment_bytes: int = 64 << 20
     tail_entries: int = 10_000
     tail_bytes: int = 64 << 20
+    chunk_bytes: int = 256 << 10
 
 
 DEFAULT_TIMING: Final = Timing()

@@ -89,6 +89,8 @@ class RunningReplica:
             return "no leader is known"
         if self._consensus.leader_id == self.replica_id and not self._ticker.has_lead:
             return "it is about to take the lead"
+        if self._consensus.is_paused:
+            return "it is taking its state from the leader"
         lag = self._consensus.commit_index - self._consensus.applied_index
         if lag > APPLY_LAG_MAX:
             return f"{lag} entries are still to be applied"

@@ -106,6 +106,16 @@ class MeasuredStore:
         """See ports.EventStore."""
         return await self._inner.snapshots()
 
+    async def note(self) -> bytes:
+        """See ports.EventStore."""
+        return await self._inner.note()
+
+    async def set_note(
+        self, note: bytes, blocks: Sequence[tuple[int, bytes, Sequence[str]]]
+    ) -> None:
+        """See ports.EventStore."""
+        await self._inner.set_note(note, blocks)
+
     async def sync(self) -> None:
         """See ports.EventStore."""
         started = self._clock.monotonic()

@@ -22,10 +22,12 @@ from raftalloc.raft.timing import Timing
 from raftalloc.server.leadership import Leadership
 from raftalloc.server.measured import MeasuredLogDisk, MeasuredReplica, MeasuredStore
 from raftalloc.server.quarantine import Quarantine
+from raftalloc.service.backfill import Backfill
 from raftalloc.service.clock import ClusterClock
 from raftalloc.service.digests import Digests
 from raftalloc.service.engine import Engine, EntryFailed
 from raftalloc.service.gossip import Gossip
+from raftalloc.service.images import Images
 from raftalloc.service.past import PastStates
 from raftalloc.service.query import Queries
 from raftalloc.service.retention import Retention
@@ -44,7 +46,7 @@ if TYPE_CHECKING:
     from contextlib import AsyncExitStack
 
     from raftalloc.config import Config
-    from raftalloc.ports import Clock, Disk, EventStore, LogDisk, Net, PrunableStore, Rng, Spawn
+    from raftalloc.ports import Clock, Disk, EventReader, LogDisk, Net, PrunableStore, Rng, Spawn
     from raftalloc.raft.local import LocalNetwork
     from raftalloc.storage.directory import DataDirectory
     from raftalloc.telemetry.metrics import Metrics
@@ -82,9 +84,9 @@ def system_ports(*, clock: Clock | None = None, net: Net | LocalNetwork | None =
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What a replica is made of."""
+    """What a replica is made of. store: what readers may see of it."""
 
-    store: EventStore
+    store: EventReader
     engine: Engine
     consensus: MeasuredReplica
     submitter: Submitter
@@ -125,23 +127,28 @@ class Opener:
         cluster_clock = ClusterClock(self.ports.clock)
         quarantine = Quarantine(self.ports.disk, directory.path)
         gossip = self._gossip(directory, engine, quarantine)
-        consensus = self._consensus(directory, engine, cluster_clock, gossip)
+        images = Images(engine=engine, store=store, cluster_id=self.config.cluster_id)
+        consensus = self._consensus(directory, engine, cluster_clock, gossip, images)
+        engine.on_durable = consensus.compact
+        backfill = Backfill(engine=engine, peers=consensus, clock=self.ports.clock)
+        self.opening.push_async_callback(backfill.close)
         submitter = self._submitter(engine, consensus, cluster_clock)
         ticker = self._ticker(engine, consensus, submitter, cluster_clock)
-        watches = self._watches(engine, store)
+        watches = self._watches(engine)
         for leave in (ticker.close, submitter.close, consensus.stop, watches.close):
             quarantine.on_leave(leave)
         addresses = {each.replica_id: str(each.grpc) for each in self.config.replicas}
         consensus.on_lead = ticker.wake
         await consensus.start()
         await ticker.start()
+        backfill.start()
         return Parts(
-            store=store,
+            store=engine.history,
             engine=engine,
             consensus=consensus,
             submitter=submitter,
             ticker=ticker,
-            queries=Queries(engine=engine, store=store),
+            queries=Queries(engine=engine, store=engine.history),
             watches=watches,
             leadership=Leadership(
                 replica_id=self.replica_id,
@@ -150,7 +157,7 @@ class Opener:
                 ticker=ticker,
             ),
             clock=cluster_clock,
-            past=self._past(directory, engine, store, cluster_clock),
+            past=self._past(directory, engine, cluster_clock),
             digests=gossip.digests,
             gossip=gossip,
             quarantine=quarantine,
@@ -224,6 +231,7 @@ class Opener:
         engine: Engine,
         cluster_clock: ClusterClock,
         gossip: Gossip,
+        images: Images,
     ) -> MeasuredReplica:
         """A member of the group; not started."""
         consensus = MeasuredReplica(
@@ -247,6 +255,7 @@ class Opener:
             ),
             timing=self._timing(),
             count=self.metrics.link,
+            machine=images,
         )
         consensus.metrics = self.metrics
         gossip.skips.attach(consensus)
@@ -289,10 +298,10 @@ class Opener:
         self.opening.push_async_callback(ticker.close)
         return ticker
 
-    def _watches(self, engine: Engine, store: EventStore) -> Watches:
+    def _watches(self, engine: Engine) -> Watches:
         watches = Watches(
             engine=engine,
-            store=store,
+            store=engine.history,
             clock=self.ports.clock,
             watchers_max=self.config.limits.watchers,
             buffer_entries=self.config.limits.watch_buffer_entries,
@@ -304,13 +313,12 @@ class Opener:
         self,
         directory: DataDirectory,
         engine: Engine,
-        store: EventStore,
         cluster_clock: ClusterClock,
     ) -> PastStates:
         policy = self.config.placement.policy
         past = PastStates(
             engine=engine,
-            store=store,
+            store=engine.history,
             spawn=self.ports.spawn,
             clock=self.ports.clock,
             cluster_clock=cluster_clock,
@@ -337,6 +345,9 @@ class Opener:
             election_min_ms=raft.election_min_ms,
             election_max_ms=raft.election_max_ms,
             entry_bytes_max=2 * max(limits.batch_bytes, limits.message_bytes),
+            segment_bytes=raft.segment_bytes,
+            tail_entries=raft.tail_entries,
+            tail_bytes=raft.tail_bytes,
         )
 
 

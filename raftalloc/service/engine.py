@@ -23,6 +23,8 @@ from raftalloc.core.events import EntrySkipped, Happened
 from raftalloc.core.records import DONE, GRANTED
 from raftalloc.core.state import NewerRules, State
 from raftalloc.errors import DataDirectoryError, ReplicaFailed
+from raftalloc.service.gaps import Gaps
+from raftalloc.service.history import History
 from raftalloc.service.indexing import keys_of
 from raftalloc.service.recovery import Manifest, recover
 from raftalloc.telemetry.logs import get_logger
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
 
     from raftalloc.core.commands import Asked, Command, Entry
     from raftalloc.core.records import Allocation, Outcome
-    from raftalloc.ports import EventStore
+    from raftalloc.ports import EventStore, Image
     from raftalloc.service.retention import Retention
 
 logger = get_logger(__name__)
@@ -82,6 +84,7 @@ class _Snapshot:
     index: int
     state: bytes
     manifest: bytes
+    chain: bytes
     written: asyncio.Future[tuple[str, int]]
 
 
@@ -107,6 +110,13 @@ class Engine:
         """Last index that the event store has taken (not: synced)."""
         self.snapshot_index = 0
         """Index of the newest snapshot, 0 where there is none."""
+        self.gaps = Gaps(store)
+        self.history = History(store, self.gaps)
+        """What readers may see of the store."""
+        self.installed: Image | None = None
+        """Of the snapshot that was recovered from, if it came from another replica."""
+        self.on_durable: Callable[[int], None] = lambda _index: None
+        """Hears the index up to which snapshot and blocks are on the disk, and looked at: the log may forget it."""
         self._store = store
         self._replica_id = replica_id
         self._cluster_id = cluster_id
@@ -120,6 +130,7 @@ class Engine:
         self._queued = asyncio.Event()
         self._progress = asyncio.Event()
         self._observers: list[Callable[[Decided], None]] = []
+        self._jump_observers: list[Callable[[], None]] = []
         self._drainer: asyncio.Task[None] | None = None
         self._failure: BaseException | None = None
 
@@ -136,8 +147,9 @@ class Engine:
     async def recover(self) -> None:
         """Load the newest good snapshot and fold the store's tail over it. Raises DataDirectoryError on damage."""
         assert self._drainer is None, "recovered twice"
-        found = await recover(self._store, self._cluster_id)
+        found = await recover(self._store, self.gaps, self._cluster_id)
         self.state, self.chain = found.state, found.chain
+        self.installed = found.installed
         self.stored_index = found.state.index
         self.snapshot_index = found.snapshot_index
         self._snapshot_due_index = found.snapshot_index + self._snapshot_entries
@@ -201,6 +213,29 @@ class Engine:
         """Hear of every entry as it is decided, in order, synchronously; call the answer to stop. It must not raise."""
         self._observers.append(callback)
         return lambda: self._observers.remove(callback)
+
+    def on_jump(self, callback: Callable[[], None]) -> None:
+        """Hear of it when the state was replaced by another replica's, so that entries were never decided here."""
+        self._jump_observers.append(callback)
+
+    def begin(self, first_index: int) -> None:
+        """Consensus brings nothing from below this index: it is not waited for."""
+        self._unconfirmed = {
+            index: data for index, data in self._unconfirmed.items() if index >= first_index
+        }
+
+    def adopt(self, state: State, chain: bytes) -> None:
+        """Go on from another replica's state, whose snapshot and gap are on the disk. Nothing may be queued."""
+        assert self._failure is not None or not any(
+            isinstance(item, _Block) for item in self._queue
+        ), "blocks that are not stored"
+        self.state, self.chain = state, chain
+        self.stored_index = self.snapshot_index = state.index
+        self._snapshot_due_index = state.index + self._snapshot_entries
+        self._unconfirmed.clear()
+        logger.info("took the state of another replica", index=state.index)
+        for observer in self._jump_observers:
+            observer()
 
     async def stored(self, index: int) -> None:
         """Wait until the store has taken every block up to `index`. Raises ReplicaFailed."""
@@ -270,7 +305,7 @@ class Engine:
             cluster_id=self._cluster_id, index=self.index, chain=self.chain, state=state
         )
         written: asyncio.Future[tuple[str, int]] = asyncio.get_running_loop().create_future()
-        self._queue.append(_Snapshot(self.index, state, manifest.encode(), written))
+        self._queue.append(_Snapshot(self.index, state, manifest.encode(), self.chain, written))
         self._queued.set()
         return written
 
@@ -304,12 +339,25 @@ class Engine:
             self._queue_bytes -= len(item.data)
             return
         written = await self._store.save_snapshot(item.index, item.state, item.manifest)
-        self.snapshot_index = item.index
+        await self._verify(item)
+        self.snapshot_index = max(self.snapshot_index, item.index)
+        self.on_durable(item.index)
         if not item.written.done():
             item.written.set_result(written)
         if self._retention is not None:
             await self._retention.forget(self.state.now_ms)
         logger.info("snapshot written", index=item.index, path=written[0], bytes=written[1])
+
+    async def _verify(self, item: _Snapshot) -> None:
+        """Before the log forgets anything: the snapshot is there, and the block that it ends with, as it was."""
+        found = await self._store.read(item.index, 1)
+        has_block = bool(found) and found[0][0] == item.index
+        is_whole = item.index in await self._store.snapshots()
+        # Where the snapshot is that of another replica, its last block is still to be fetched.
+        if has_block and codec.decode_block(found[0][1]).chain != item.chain:
+            raise DataDirectoryError(f"the event store has another block at index {item.index}")
+        if not is_whole or (not has_block and item.index >= self.gaps.floor and item.index > 0):
+            raise DataDirectoryError(f"the snapshot at index {item.index} was not kept whole")
 
     def _made_progress(self) -> None:
         self._progress.set()

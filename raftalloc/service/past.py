@@ -28,7 +28,7 @@ from raftalloc.errors import (
 from raftalloc.telemetry.logs import get_logger
 
 if TYPE_CHECKING:
-    from raftalloc.ports import Child, Clock, EventStore, Spawn, Timer
+    from raftalloc.ports import Child, Clock, EventReader, Spawn, Timer
     from raftalloc.service.clock import ClusterClock
     from raftalloc.service.engine import Engine
 
@@ -76,7 +76,7 @@ class PastStates:
         self,
         *,
         engine: Engine,
-        store: EventStore,
+        store: EventReader,
         spawn: Spawn,
         clock: Clock,
         cluster_clock: ClusterClock,

@@ -15,7 +15,7 @@ from raftalloc.service.indexing import agent_key, allocation_key, workflow_key
 
 if TYPE_CHECKING:
     from raftalloc.core.records import Allocation, Waiting
-    from raftalloc.ports import EventStore
+    from raftalloc.ports import EventReader
     from raftalloc.service.engine import Engine
 
 INDEX_MAX: Final = (1 << 63) - 1
@@ -58,7 +58,7 @@ class HistoryPage:
 class Queries:
     """Asks state and store."""
 
-    def __init__(self, *, engine: Engine, store: EventStore) -> None:
+    def __init__(self, *, engine: Engine, store: EventReader) -> None:
         """Reads only."""
         self._engine = engine
         self._store = store

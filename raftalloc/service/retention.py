@@ -50,7 +50,8 @@ class Retention:
             if size > self._bytes_max:
                 # Blocks are taken to be of one size; the next look corrects it.
                 below = max(below, highest - (highest - lowest) * self._bytes_max // size)
-        return min(below, snapshots[-1] + 1)
+        # The newest stays, so that a store that has lost its blocks is told from one that has forgotten them.
+        return min(below, snapshots[-1] + 1, highest)
 
 
 async def _first_since(store: EventStore, at_ms: int) -> int:

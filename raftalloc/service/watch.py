@@ -12,17 +12,20 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from raftalloc.core import codec
-from raftalloc.errors import Compacted, Overloaded, ReplicaFailed
+from raftalloc.errors import Compacted, Overloaded, ReplicaFailed, Unavailable
 from raftalloc.service.indexing import about
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterable
 
     from raftalloc.core.events import Event, Happened
-    from raftalloc.ports import Clock, EventStore, Timer
+    from raftalloc.ports import Clock, EventReader, Timer
     from raftalloc.service.engine import Decided, Engine
 
 PAGE_ENTRIES: Final = 64
+JUMPED: Final = (
+    "this replica was far behind and took its state from another; go on there from the last index"
+)
 CLOSE_INDICES: Final = 256
 """This near to the head a stream begins to listen."""
 
@@ -72,7 +75,7 @@ class Watches:
         self,
         *,
         engine: Engine,
-        store: EventStore,
+        store: EventReader,
         clock: Clock,
         watchers_max: int = 1024,
         buffer_entries: int = 4096,
@@ -88,7 +91,9 @@ class Watches:
         self._watchers = 0
         self._listeners: set[_Listener] = set()
         self._closed = False
+        self._jumps = 0
         self._unsubscribe = engine.subscribe(self._publish)
+        engine.on_jump(self._jumped)
 
     @property
     def watchers(self) -> int:
@@ -102,6 +107,7 @@ class Watches:
         one reads too slowly, ReplicaFailed when the replica stops. Close it (`aclosing`) when done.
         """
         self._refuse_closed()
+        jumps = self._jumps
         if self._watchers >= self._watchers_max:
             raise Overloaded(f"{self._watchers} watchers are open, no more are allowed; end one")
         self._watchers += 1
@@ -113,6 +119,7 @@ class Watches:
                 found, position = await self._stored_page(
                     position, self._engine.stored_index, wanted
                 )
+                self._refuse_jumped(jumps)
                 if found:
                     yield Seens(found, position - 1)
             self._refuse_closed()
@@ -121,6 +128,7 @@ class Watches:
             await self._engine.stored(head)
             while position <= head:
                 found, position = await self._stored_page(position, head, wanted)
+                self._refuse_jumped(jumps)
                 if found:
                     yield Seens(found, position - 1)
             yield Seens((), max(head, position - 1))
@@ -138,11 +146,13 @@ class Watches:
 
     async def read(self, from_index: int, limit: int, wanted: EventFilter) -> Page:
         """Events of up to `limit` entries from `from_index` on (0: from the lowest). Raises Compacted."""
+        jumps = self._jumps
         await self._refuse_compacted(from_index or 1 << 62)
         head = self._engine.index
         await self._engine.stored(head)
         lowest, _ = await self._store.bounds()
         blocks = await self._store.read(from_index or lowest, limit)
+        self._refuse_jumped(jumps)
         blocks = [(index, data) for index, data in blocks if index <= head]
         events = tuple(seen for _, data in blocks for seen in _of_block(data, wanted))
         last = blocks[-1][0] if blocks else head
@@ -175,6 +185,17 @@ class Watches:
         if self._closed:
             raise ReplicaFailed("this replica is stopping")
 
+    def _refuse_jumped(self, jumps: int) -> None:
+        """What was read since may be without its middle."""
+        if jumps != self._jumps:
+            raise Unavailable(JUMPED)
+
+    def _jumped(self) -> None:
+        """The state was replaced: entries that were never decided here are missing from every stream."""
+        self._jumps += 1
+        for listener in self._listeners:
+            listener.jump()
+
     def _publish(self, decided: Decided) -> None:
         for listener in self._listeners:
             listener.hear(decided)
@@ -193,7 +214,12 @@ class Watches:
     async def _refuse_compacted(self, index: int) -> None:
         """Below the lowest block there may be nothing because nothing ever was: the chain tells."""
         lowest = await self._store.read(0, 1)
-        if not lowest or index >= lowest[0][0]:
+        if not lowest:
+            head = self._engine.index
+            if head and index <= head == self._engine.stored_index:
+                raise Compacted(index, head + 1)
+            return
+        if index >= lowest[0][0]:
             return
         block = codec.decode_block(lowest[0][1])
         start = codec.next_chain(codec.CHAIN_START, block.index, block.entry, block.events)
@@ -211,16 +237,24 @@ class _Listener:
         self._heard: deque[Decided] = deque()
         self._too_slow = False
         self._ended = False
+        self._jumped = False
         self._wake = asyncio.Event()
         self._timer: Timer | None = None
 
     def hear(self, decided: Decided) -> None:
         """An entry was decided."""
         # Once one is dropped, the next must be too: the stream ends there, and is resumed without a gap.
+        if self._jumped:
+            return
         if self._too_slow or len(self._heard) >= self._entries_max:
             self._too_slow = True
         else:
             self._heard.append(decided)
+        self._wake.set()
+
+    def jump(self) -> None:
+        """What comes next does not follow what was heard."""
+        self._jumped = True
         self._wake.set()
 
     def end(self) -> None:
@@ -237,7 +271,7 @@ class _Listener:
 
     async def listen(self, seconds: float) -> list[Decided]:
         """What was heard; nothing after `seconds`. What is left is given out before Overloaded is raised."""
-        if not self._heard and not self._too_slow and not self._ended:
+        if not (self._heard or self._too_slow or self._ended or self._jumped):
             self._timer = self._clock.call_later(seconds, self._wake.set)
             await self._wake.wait()
             self._timer.cancel()
@@ -248,6 +282,8 @@ class _Listener:
             return heard
         if self._ended:
             raise ReplicaFailed("this replica is stopping")
+        if self._jumped:
+            raise Unavailable(JUMPED)
         if self._too_slow:
             raise Overloaded("this watcher reads too slowly; go on from the last index it saw")
         return []

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, insort
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-SNAPSHOTS_KEPT: Final = 3
+SNAPSHOTS_KEPT: Final = 2
 
 
 class MemoryStore:
@@ -20,14 +20,21 @@ class MemoryStore:
         self._blocks: dict[int, bytes] = {}
         self._keys: dict[str, list[int]] = {}
         self._snapshots: dict[int, tuple[bytes, bytes]] = {}
+        self._note = b""
 
     async def append(self, index: int, block: bytes, keys: Sequence[str]) -> None:
         """Keep a block."""
-        assert not self._indices or index > self._indices[-1], f"index {index} does not rise"
-        self._indices.append(index)
+        if not self._indices or self._indices[-1] < index:
+            self._indices.append(index)
+        elif index not in self._blocks:
+            insort(self._indices, index)
         self._blocks[index] = block
         for key in keys:
-            self._keys.setdefault(key, []).append(index)
+            indices = self._keys.setdefault(key, [])
+            if not indices or indices[-1] < index:
+                indices.append(index)
+            elif index not in indices:
+                insort(indices, index)
 
     async def read(self, from_index: int, limit: int) -> list[tuple[int, bytes]]:
         """Up to `limit` blocks from `from_index` on, in order."""
@@ -79,6 +86,18 @@ class MemoryStore:
     async def snapshots(self) -> list[int]:
         """Indices, newest first."""
         return sorted(self._snapshots, reverse=True)
+
+    async def note(self) -> bytes:
+        """What was kept last."""
+        return self._note
+
+    async def set_note(
+        self, note: bytes, blocks: Sequence[tuple[int, bytes, Sequence[str]]]
+    ) -> None:
+        """Keep a note and blocks."""
+        for index, block, keys in blocks:
+            await MemoryStore.append(self, index, block, keys)
+        self._note = note
 
     async def sync(self) -> None:
         """Memory is all there is."""

@@ -45,6 +45,8 @@ _METHODS: Final = (
     "save_snapshot",
     "load_snapshot",
     "snapshots",
+    "note",
+    "set_note",
     "sync",
     "close",
 )
@@ -146,6 +148,18 @@ class ProcessStore:
     async def snapshots(self) -> list[int]:
         """Indices of whole snapshots, newest first."""
         return list(await self._ask("snapshots"))
+
+    async def note(self) -> bytes:
+        """What `set_note` kept last."""
+        return bytes(await self._ask("note"))
+
+    async def set_note(
+        self, note: bytes, blocks: Sequence[tuple[int, bytes, Sequence[str]]]
+    ) -> None:
+        """Keep a note, and blocks of earlier indices, in one step, synced."""
+        await self._ask(
+            "set_note", note, [(index, block, list(keys)) for index, block, keys in blocks]
+        )
 
     async def sync(self) -> None:
         """Everything appended is on disk when this answers."""

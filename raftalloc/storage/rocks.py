@@ -2,11 +2,13 @@
 
     b + index                    a block behind its keys (index: 8 bytes, big-endian)
     k + key + 0x00 + index       the block at `index` is found under `key`
+    n                            the note of `set_note`
 
 A block and its keys are written in one batch. Writes go to RocksDB's log without a sync: what a power cut takes from
-the end comes back from the Raft journal, which is kept whole. A torn end of that log is cut; damage before it is an
-error. Values are bytes (raw mode: rocksdict would pickle). Scans check the iterator's status: without it a damaged
-block looks like the end of the data. rocksdict holds the GIL: a group runs this in a process of its own (`process.py`).
+the end comes back from the Raft journal, which has all that is not synced here. A torn end of that log is cut; damage
+before it is an error. Values are bytes (raw mode: rocksdict would pickle). Scans check the iterator's status, or a
+damaged block would look like the end of the data. rocksdict holds the GIL: a group runs this in a process of its own
+(`process.py`).
 """
 
 from __future__ import annotations
@@ -39,6 +41,7 @@ PRUNE_BLOCKS_MAX: Final = 1000
 _WRITE_BUFFER_BYTES: Final = 16 << 20
 _BLOCK: Final = b"b"
 _KEY: Final = b"k"
+_NOTE: Final = b"n"
 _INDEX: Final = struct.Struct(">Q")
 _INDEX_MAX: Final = (1 << 64) - 1
 _KEYS_LENGTH: Final = struct.Struct(">I")
@@ -65,11 +68,7 @@ class RocksStore:
     async def append_all(self, blocks: Sequence[tuple[int, bytes, Sequence[str]]]) -> None:
         """Keep several (index, block, keys), in one step."""
         batch = WriteBatch(raw_mode=True)
-        for index, block, keys in blocks:
-            number = _INDEX.pack(index)
-            batch.put(_BLOCK + number, _with_keys(block, keys))
-            for key in keys:
-                batch.put(_prefix(key) + number, b"")
+        _put_all(batch, blocks)
         self._open_db().write(batch)
 
     async def read(self, from_index: int, limit: int) -> list[tuple[int, bytes]]:
@@ -147,6 +146,20 @@ class RocksStore:
         """Indices of whole snapshots, newest first."""
         return self._snapshots.indices()
 
+    async def note(self) -> bytes:
+        """What `set_note` kept last."""
+        return self._open_db().get(_NOTE) or b""
+
+    async def set_note(
+        self, note: bytes, blocks: Sequence[tuple[int, bytes, Sequence[str]]]
+    ) -> None:
+        """Keep a note, and blocks of earlier indices, in one step, synced."""
+        batch = WriteBatch(raw_mode=True)
+        _put_all(batch, blocks)
+        batch.put(_NOTE, note)
+        self._open_db().write(batch)
+        await self.sync()
+
     async def sync(self) -> None:
         """Everything appended is on disk when this answers."""
         self._open_db().flush_wal(sync=True)
@@ -191,6 +204,14 @@ def _reason(error: Exception) -> str:
 
 def _checkpoint(db: Rdict, path: str) -> None:
     Checkpoint(db).create_checkpoint(path)
+
+
+def _put_all(batch: WriteBatch, blocks: Sequence[tuple[int, bytes, Sequence[str]]]) -> None:
+    for index, block, keys in blocks:
+        number = _INDEX.pack(index)
+        batch.put(_BLOCK + number, _with_keys(block, keys))
+        for key in keys:
+            batch.put(_prefix(key) + number, b"")
 
 
 def _prefix(key: str) -> bytes:

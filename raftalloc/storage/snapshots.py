@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 FORMAT: Final = 1
-SNAPSHOTS_KEPT: Final = 3
-"""The newest and two older ones."""
+SNAPSHOTS_KEPT: Final = 2
+"""The newest, and one to fall back to."""
 _MANIFEST: Final = "MANIFEST"
 _STATE: Final = "state"
 _PREFIX: Final = "snap-"

@@ -10,7 +10,7 @@ import pytest
 
 from raftalloc.errors import DataDirectoryError
 from raftalloc.ports import Image
-from raftalloc.raft.offering import CHUNK_BYTES, Parcel
+from raftalloc.raft.offering import Parcel
 from tests.raft.replicas import CLOCK, TIMING, Group
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def test_who_was_away_for_too_long_is_sent_a_snapshot_while_others_write(tmp_pat
         group = three(tmp_path)
         await group.start("a", "b", timing=SHORT)
         leader = await group.leader()
-        await write(leader, 100, CHUNK_BYTES // 20)
+        await write(leader, 100, 12_000)
         group.forget(leader.replica_id)
         await group.start("c", timing=SHORT)
         for _ in range(20):

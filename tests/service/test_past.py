@@ -116,16 +116,16 @@ def test_what_has_left_the_store_is_compacted_and_the_lowest_index_is_named(run:
 def test_a_hole_behind_a_snapshot_is_never_taken_for_silence(run: Run):
     async def story() -> None:
         store = MemoryStore()
-        replica, digests = await replica_after(store, few(40), snapshot_entries=10)
-        assert 20 in await store.snapshots()
-        await store.prune(26)  # as where blocks are still to be fetched
+        replica, digests = await replica_after(store, few(45), snapshot_entries=10)
+        assert 30 in await store.snapshots()
+        await store.prune(36)  # as where blocks are still to be fetched
         past, _ = past_of(replica, store)
-        assert (await past.ask(At(20), "digest")).decode() == digests[20]
-        for index in (21, 24, 27, 29):
+        assert (await past.ask(At(30), "digest")).decode() == digests[30]
+        for index in (31, 34, 37, 39):
             with pytest.raises(Compacted) as gone:
                 await past.ask(At(index), "digest")
-            assert gone.value.lowest_index == 30
-        assert (await past.ask(At(31), "digest")).decode() == digests[31]
+            assert gone.value.lowest_index == 40
+        assert (await past.ask(At(41), "digest")).decode() == digests[41]
         await past.close()
         await replica.close()
 

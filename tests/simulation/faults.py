@@ -33,8 +33,27 @@ DISK = "disk"
 SLOW_DISK = "slow-disk"
 FLOOD = "flood"
 FLIP = "flip"
+AWAY = "away"
+SPOIL = "spoil"
+WIPE = "wipe"
 
-EVENTS = (KILL, KILL_ALL, POWER, PAUSE, ISOLATE, ONE_WAY, RING, BREAK, JUMP, TRANSFER, DISK, FLOOD)
+EVENTS = (
+    AWAY,
+    SPOIL,
+    WIPE,
+    KILL,
+    KILL_ALL,
+    POWER,
+    PAUSE,
+    ISOLATE,
+    ONE_WAY,
+    RING,
+    BREAK,
+    JUMP,
+    TRANSFER,
+    DISK,
+    FLOOD,
+)
 """Those that happen at a moment; the others are drawn for the whole run."""
 ALL = (*EVENTS, LOSS, SLOW, DRIFT, AIM, SLOW_DISK)
 BY_NAME = (FLIP,)
@@ -44,6 +63,9 @@ AIM_CHANCE = {
     "response_vote": 0.12,
     "append_entries": 0.0008,
     "next_node_idx": 0.0008,
+    "snapshot_chunk": 0.03,
+    "snapshot_answer": 0.03,
+    "blocks": 0.005,
 }
 
 
@@ -61,6 +83,9 @@ class Mix:
     think_seconds: float
     sync_seconds: float
     sync_stalls: float
+    snapshot_entries: int
+    tail_entries: int
+    chunk_bytes: int
     segment_bytes: int
     entry_bytes_max: int
     names: tuple[str, ...]
@@ -89,6 +114,9 @@ def draw(dice: Dice, allowed: Sequence[str]) -> Mix:
         think_seconds=dice.choice((0.1, 0.25)),
         sync_seconds=dice.choice((0.001, 0.004, 0.02)),
         sync_stalls=dice.choice((0.05, 0.3)) if SLOW_DISK in names else 0.0,
+        snapshot_entries=dice.choice((8, 30, 100)),
+        tail_entries=dice.choice((0, 5, 50)),
+        chunk_bytes=dice.choice((1 << 10, 256 << 10)),
         segment_bytes=dice.choice((4 << 10, 32 << 10, 64 << 20)),
         entry_bytes_max=dice.choice((1_200, 8 << 20)),
         names=tuple(names),
@@ -119,6 +147,9 @@ class Place(Protocol):
 
     def flood(self, replica_id: str, entries: int) -> None:
         """Many entries at once, that nobody waits for; for a log that others do not have."""
+
+    def lose(self, replica_id: str, what: str) -> None:
+        """Of what the event store of a replica that is down holds: the newest snapshot, or all."""
 
     def transfer(self, replica_id: str) -> None:
         """Asks it to stand back."""
@@ -188,6 +219,11 @@ class Nemesis:
             place.flip(one)
         elif name == TRANSFER:
             place.transfer(one)
+        elif name == AWAY:
+            self._kill(one, name, power=False, seconds=dice.uniform(2.0, 8.0))
+        elif name in (SPOIL, WIPE):
+            self._kill(one, name, power=False)
+            place.lose(one, name)
         elif name == BREAK:
             place.fault(name, f"{one} - {other}")
             place.network.break_link(one, other)
@@ -219,9 +255,10 @@ class Nemesis:
             network.cut_way(*way)
         self._place.later(seconds, "heal", "")
 
-    def _kill(self, replica_id: str, name: str, power: bool) -> None:
+    def _kill(self, replica_id: str, name: str, power: bool, seconds: float = 0.0) -> None:
         if replica_id not in self._place.lives:
             return
         self._place.fault(name, f"{replica_id}{' power' if power else ''}")
         self._place.kill(replica_id, power=power)
-        self._place.later(self._dice.choice((0.01, 0.1, 0.5, 2.0)), "start", replica_id)
+        seconds = seconds or self._dice.choice((0.01, 0.1, 0.5, 2.0))
+        self._place.later(seconds, "start", replica_id)

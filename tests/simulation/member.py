@@ -11,10 +11,12 @@ from raftalloc.core.commands import Asked, Entry, Tick
 from raftalloc.raft.beside import Beside
 from raftalloc.raft.replica import Replica
 from raftalloc.raft.timing import Timing
+from raftalloc.service.backfill import Backfill
 from raftalloc.service.clock import ClusterClock
 from raftalloc.service.digests import Digests
 from raftalloc.service.engine import Engine
 from raftalloc.service.gossip import Gossip
+from raftalloc.service.images import Images
 from raftalloc.service.skips import Skips
 from raftalloc.service.submit import BATCH_BYTES_MAX, Submitter
 from raftalloc.service.ticker import Ticker
@@ -52,12 +54,43 @@ class SimStore(MemoryStore):
             await self.clock.sleep(self._dice.uniform(0.0, self.slow_seconds))
         await super().append(index, block, keys)
 
+    async def save_snapshot(self, index: int, state: bytes, manifest: bytes) -> tuple[str, int]:
+        """All before it is synced first; it is there as a whole, or not at all."""
+        assert self.clock is not None
+        await self.sync()
+        await self.clock.sleep(self._dice.uniform(0.0, 4 * self.slow_seconds))
+        return await super().save_snapshot(index, state, manifest)
+
+    async def set_note(
+        self, note: bytes, blocks: Sequence[tuple[int, bytes, Sequence[str]]]
+    ) -> None:
+        assert self.clock is not None
+        await super().set_note(note, blocks)
+        await self.sync()
+        await self.clock.sleep(self._dice.uniform(0.0, self.slow_seconds))
+
+    def all_blocks(self) -> list[tuple[int, bytes]]:
+        """Those that readers may not see yet too."""
+        return [(index, self._blocks[index]) for index in self._indices]
+
+    def spoil(self) -> int:
+        """The newest snapshot cannot be read any more, if there is one to fall back to; answers its index, or 0."""
+        if len(self._snapshots) < 2:
+            return 0
+        newest = max(self._snapshots)
+        del self._snapshots[newest]
+        return newest
+
+    def wipe(self) -> None:
+        """The directory is moved away."""
+        self.__init__(self._dice)  # type: ignore[misc]  # as new, for all that know it
+
     async def sync(self) -> None:
         self._synced_index = self._indices[-1] if self._indices else 0
 
     def lose_power(self) -> None:
         """Some of the latest blocks are gone; a snapshot was synced, with all before it."""
-        kept = max([self._synced_index, *self._snapshots])
+        kept = self._synced_index
         newer = [index for index in self._indices if index > kept]
         lost = set(newer[self._dice.randrange(len(newer) + 1) :])
         self._indices = [index for index in self._indices if index not in lost]
@@ -97,11 +130,14 @@ class Life:
         network: SimNetwork,
         dice: Dice,
         snapshot_entries: int,
+        tail_entries: int,
+        chunk_bytes: int,
         segment_bytes: int,
         entry_bytes_max: int,
         on_applied: Callable[[Life, int, bytes], None],
         on_fatal: Callable[[Life, BaseException], None],
         on_diverged: Callable[[Life, Divergence], None],
+        on_jump: Callable[[Life], None],
         content_entries: int,
     ) -> None:
         self.replica_id = replica_id
@@ -153,7 +189,19 @@ class Life:
                 ),
                 skip=self.engine.skip,
             ),
-            timing=replace(TIMING, segment_bytes=segment_bytes, entry_bytes_max=entry_bytes_max),
+            timing=replace(
+                TIMING,
+                segment_bytes=segment_bytes,
+                entry_bytes_max=entry_bytes_max,
+                tail_entries=tail_entries,
+                chunk_bytes=chunk_bytes,
+            ),
+            machine=Images(engine=self.engine, store=store, cluster_id=CLUSTER),
+        )
+        self.engine.on_durable = self.raft.compact
+        self.engine.on_jump(lambda: on_jump(self))
+        self._backfill = Backfill(
+            engine=self.engine, peers=self.raft, clock=clock, piece_bytes=8 * chunk_bytes
         )
         self.submitter = Submitter(
             engine=self.engine,
@@ -186,6 +234,7 @@ class Life:
         self.raft.on_lead = self.ticker.wake
         await self.raft.start()
         await self.ticker.start()
+        self._backfill.start()
         self.is_open = True
 
     async def flood(self, entries: int) -> None:

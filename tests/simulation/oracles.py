@@ -11,6 +11,7 @@ stale-read            a read misses a write acknowledged before it began, or wha
 completeness          a new leader lacks an entry that was committed before its term
 applied               replicas apply different bytes at one index
 digests               their chains or contents differ at one index
+history               the events that a replica keeps are not all there, or do not lead to its state
 doubled               an attempt is carried out twice
 expired               an attempt, or its session, is forgotten before its time
 lost                  what a caller was told is not what the log says
@@ -26,7 +27,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
-from raftalloc.core import invariants
+from raftalloc.core import codec, invariants
 from raftalloc.core.rejections import KEY_EXPIRED
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from raftalloc.core.records import Outcome
     from raftalloc.service.engine import Decided, Engine
     from raftalloc.service.submit import Answer
-    from tests.simulation.member import Life
+    from tests.simulation.member import Life, SimStore
 
 DIGEST_ENTRIES = 100
 NEVER = 1 << 62
@@ -53,10 +54,14 @@ class Violated(Exception):
 
 @dataclass(slots=True)
 class _Seen:
-    """What was last seen of one replica's log: (term, digest) per entry, from index 1."""
+    """What was last seen of one replica's log: (term, digest) per entry, from index 1; first: that it still has.
+
+    What it has forgotten stands here as it was committed.
+    """
 
     entries: list[tuple[int, int]]
     commit: int = 1
+    first: int = 1
 
 
 class RaftOracle:
@@ -66,7 +71,7 @@ class RaftOracle:
         self.leaders: dict[int, str] = {}
         self.votes: dict[tuple[str, int], str] = {}
         self._entries: dict[tuple[int, int], tuple[int, int]] = {}
-        self._committed: dict[int, tuple[int, int, int]] = {}
+        self._committed: dict[int, tuple[int, int, int]] = {1: (0, crc32(b"\x01"), 0)}
         self._seen: dict[str, _Seen] = {}
 
     def restarted(self, replica_id: str) -> None:
@@ -98,6 +103,8 @@ class RaftOracle:
         elif kind == "next_node_idx" and message["success"]:
             # In a later term its end may have been cut again.
             is_kept = disk_term > term or journal.durable_index >= message["next_node_idx"] - 1
+        elif kind == "snapshot_answer" and message["taken"]:
+            is_kept = disk_term > term or journal.durable_index >= message["next_node_idx"] - 1
         else:
             return
         if not is_kept:
@@ -111,14 +118,16 @@ class RaftOracle:
 
     def _follow(self, replica_id: str, journal: Any, seen: _Seen) -> None:
         """Bring `seen` up to the journal; nothing is to be done where its last entry is the same."""
-        entries, size = seen.entries, len(journal)
-        if size == len(entries) and size and journal[size - 1][2] == entries[-1][0]:
+        entries, first, size = seen.entries, journal.first_index, journal.last_index
+        if first != seen.first:
+            self._forgets(replica_id, journal, seen)
+        if size == len(entries) and size and journal.term_at(size) == entries[-1][0]:
             return
         del entries[size:]
         at = size
         fresh: list[tuple[int, int]] = []
-        while at > 0:
-            data, _, term = journal[at - 1]
+        while at >= first:
+            data, _, term = journal[at - first]
             if at <= len(entries) and entries[at - 1][0] == term:
                 break
             fresh.append((term, crc32(data)))
@@ -138,6 +147,19 @@ class RaftOracle:
         ):
             story = f"{replica_id} cut its log behind {at}, committed up to {seen.commit}"
             raise Violated("committed", story)
+
+    def _forgets(self, replica_id: str, journal: Any, seen: _Seen) -> None:
+        """Only what is committed may be forgotten, and the term that is remembered is that of its last entry."""
+        before, first = seen.first, journal.first_index
+        known = self._committed.get(first - 1, (0, 0, 0))
+        if first > 1 and known[0] != journal.term_at(first - 1):
+            story = f"{replica_id} forgets up to {first - 1}, of term {journal.term_at(first - 1)}, not as committed"
+            raise Violated("committed", story)
+        for index in range(min(before, len(seen.entries) + 1), first):
+            if index not in self._committed:
+                raise Violated("committed", f"{replica_id} forgets {index}, which is not committed")
+            seen.entries[index - 1 : index] = [self._committed[index][:2]]
+        seen.first = first
 
     def _new_leader(self, replica_id: str, term: int, seen: _Seen) -> None:
         other = self.leaders.setdefault(term, replica_id)
@@ -209,6 +231,25 @@ class LogOracle:
             raise Violated("digests", f"the chain of {life.replica_id} differs at {index}")
         if index % DIGEST_ENTRIES == 0:
             self._compare_contents(life, index)
+
+    def jumped(self, life: Life) -> None:
+        """After a replica took another's state."""
+        index = life.engine.index
+        if self._chains.get(index) != life.engine.chain:
+            raise Violated("digests", f"the chain of {life.replica_id} differs at {index}")
+        self._compare_contents(life, index)
+
+    def history(self, life: Life, store: SimStore) -> None:
+        """At the end: every event since the first, each block behind the one before it."""
+        chain, blocks = codec.CHAIN_START, store.all_blocks()
+        for index, data in blocks:
+            block = codec.decode_block(data)
+            chain = codec.next_chain(chain, index, block.entry, block.events)
+            if block.chain != chain:
+                raise Violated("history", f"{life.replica_id} lacks events before {index}")
+        head = blocks[-1][0] if blocks else 0
+        if head == life.engine.index and chain != life.engine.chain:
+            raise Violated("history", f"the events of {life.replica_id} do not lead to its state")
 
     def decided(self, engine: Engine, decided: Decided) -> None:
         """Of the first replica that decides an index: who was carried out, and whether the state is sound."""

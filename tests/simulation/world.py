@@ -87,6 +87,7 @@ class World:
         self._starts = 0
         self._failing: set[str] = set()
         self.flipped = Flipped()
+        self._wiped = ""
         self._nemesis = faults.Nemesis(self, Dice(seed, "nemesis"), self.mix)
         self.network.on_sent = self._sent
         self.network.on_delivered = self._delivered
@@ -178,6 +179,8 @@ class World:
             if self._are_at_one():
                 lives = [self.lives[name] for name in self.ids if name in self.lives]
                 self._guard(self.log.final, lives)
+                for life in lives:
+                    self._guard(self.log.history, life, self._stores[life.replica_id])
                 return
         if not self._violation:
             where = ", ".join(self._where(name) for name in self.ids)
@@ -226,6 +229,7 @@ class World:
             len(open_lives) == len(expected)
             and len({life.engine.index for life in open_lives}) == 1
             and len({life.raft.applied_index for life in open_lives}) == 1
+            and all(life.engine.gaps.wanted is None for life in open_lives)
         )
 
     def _where(self, replica_id: str) -> str:
@@ -273,12 +277,15 @@ class World:
             clock=clock,
             network=self.network,
             dice=Dice(self.seed, f"life/{self._starts}"),
-            snapshot_entries=50,
+            snapshot_entries=self.mix.snapshot_entries,
+            tail_entries=self.mix.tail_entries,
+            chunk_bytes=self.mix.chunk_bytes,
             segment_bytes=self.mix.segment_bytes,
             entry_bytes_max=self.mix.entry_bytes_max,
             on_applied=self._applied,
             on_fatal=self._died,
             on_diverged=self._diverged,
+            on_jump=self._jumped,
             content_entries=20 if faults.FLIP in self.mix.names else 200,
         )
         life.engine.subscribe(lambda decided: self._decided(life, decided))
@@ -324,6 +331,18 @@ class World:
         if life is not None and life.is_open and life.raft.is_leader:
             self.fault(faults.FLOOD, f"{replica_id} {entries} entries")
             life.clock.spawn(life.flood(entries), f"flood-{replica_id}")
+
+    def lose(self, replica_id: str, what: str) -> None:
+        if replica_id in self.lives:
+            return
+        store = self._stores[replica_id]
+        if what == faults.SPOIL:
+            self.note(f"{replica_id} has lost the snapshot at {store.spoil()}")
+        elif self._wiped in ("", replica_id):
+            # One at most: who has no state cannot lead.
+            self._wiped = replica_id
+            store.wipe()
+            self.note(f"{replica_id} has lost its events")
 
     def transfer(self, replica_id: str) -> None:
         life = self.lives.get(replica_id)
@@ -408,6 +427,12 @@ class World:
             self.counts["noticed_entries"] += life.engine.index - flipped.index
         flipped.expelled.add(name)
         self.kill(name)
+
+    def _jumped(self, life: Life) -> None:
+        self.counts["installed"] += 1
+        self.note(f"{life.replica_id} takes a snapshot at {life.engine.index}")
+        if life.replica_id != self.flipped.name:
+            self._guard(self.log.jumped, life)
 
     def _decided(self, life: Life, decided: Decided) -> None:
         self.counts["applied"] += 1

@@ -116,7 +116,7 @@ def test_what_was_appended_is_there_after_closing_and_opening(opened: Opener, ru
     run(story())
 
 
-def test_the_newest_snapshot_comes_back_and_two_older_ones_are_kept(opened: Opener, run: Run):
+def test_the_newest_snapshot_comes_back_and_one_older_is_kept(opened: Opener, run: Run):
     async def story() -> None:
         async with opened() as store:
             await _fill(store, [3])
@@ -125,8 +125,25 @@ def test_the_newest_snapshot_comes_back_and_two_older_ones_are_kept(opened: Open
                 assert str(index) in path
                 assert size == len(b"state 10")
         async with opened() as store:
-            assert await store.snapshots() == [40, 30, 20]
+            assert await store.snapshots() == [40, 30]
             assert await store.load_snapshot() == (40, b"state 40", b"said")
+
+    run(story())
+
+
+def test_blocks_of_earlier_indices_are_kept_in_one_step_with_a_note(opened: Opener, run: Run):
+    async def story() -> None:
+        async with opened() as store:
+            assert await store.note() == b""
+            await _fill(store, [3, 9])
+            await store.set_note(b"two are missing", [(5, b"late", ["agent/a", "agent/b"])])
+            await store.set_note(b"one is missing", [(5, b"late", ["agent/a", "agent/b"])])
+        async with opened() as store:
+            assert await store.note() == b"one is missing"
+            assert [index for index, _ in await store.read(0, 10)] == [3, 5, 9]
+            assert await store.find("agent/b", 100, 10) == [(5, b"late")]
+            await store.set_note(b"", [])
+            assert await store.note() == b""
 
     run(story())
 

@@ -14,7 +14,7 @@ from raftalloc.server.status import NO_OTHER_REPLICA
 
 if TYPE_CHECKING:
     from raftalloc.config import Config
-    from raftalloc.ports import Clock, Consensus, EventStore
+    from raftalloc.ports import Clock, Consensus, EventReader
     from raftalloc.server.leadership import Leadership
     from raftalloc.server.rpc import Call
     from raftalloc.server.servicers.writes import Writer
@@ -30,7 +30,7 @@ class AdminServicer:
         *,
         config: Config,
         engine: Engine,
-        store: EventStore,
+        store: EventReader,
         consensus: Consensus,
         leadership: Leadership,
         gossip: Gossip,
