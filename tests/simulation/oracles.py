@@ -215,6 +215,8 @@ class LogOracle:
         self._fresh: dict[Origin, int] = {}
         self._at_ms = 0
         self.acknowledged: list[tuple[int, Origin, Outcome]] = []
+        self.callers_are_misled = False
+        """By a leader with a bit that turned over: they may name sessions that never were."""
         self.known_index = 0
         """Highest index that somebody outside was told of, by an answer or a read."""
 
@@ -264,7 +266,7 @@ class LogOracle:
             if not origin.session and not origin.key:
                 continue
             self._outcomes[decided.index, origin] = outcome
-            if is_expired(outcome):
+            if is_expired(outcome) and not self.callers_are_misled:
                 # A run is shorter than what is kept, and a gap, or a clock that jumped, does not count.
                 raise Violated("expired", f"{origin} is forgotten at {decided.index}")
             if outcome.replayed:

@@ -356,6 +356,7 @@ class World:
             return
         what = flip(life.engine.state, self._dice)
         self.flipped.name, self.flipped.index = replica_id, life.engine.index
+        self.log.callers_are_misled = True
         self.fault(faults.FLIP, f"{replica_id} {what}, behind index {life.engine.index}")
 
     def later(self, seconds: float, what: str, replica_id: str) -> None:
