@@ -38,7 +38,7 @@ class LocalNetwork:
         self._cut.add(frozenset((one, other)))
         for here, there in ((one, other), (other, one)):
             if here in self._transports and there in self._transports:
-                self._transports[here].disconnected(there)
+                self.tell_lost(here, there)
 
     def heal(self) -> None:
         """All links work again."""
@@ -76,8 +76,12 @@ class LocalNetwork:
     def leave(self, replica_id: str) -> None:
         """It is gone, and the others notice."""
         if self._transports.pop(replica_id, None) is not None:
-            for other in self._transports.values():
-                other.disconnected(replica_id)
+            for other in list(self._transports):
+                self.tell_lost(other, replica_id)
+
+    def tell_lost(self, here: str, there: str) -> None:
+        """`here` notices that its link to `there` is gone."""
+        self._transports[here].disconnected(there)
 
     def send(self, sender: str, receiver: str, message: dict[str, Any]) -> bool:
         """Deliver on the loop's next turn, if both are still there and the link holds."""

@@ -32,6 +32,7 @@ from raftalloc.raft.installing import Installing
 from raftalloc.raft.journal import Journal
 from raftalloc.raft.local import LocalNetwork
 from raftalloc.raft.member import Member
+from raftalloc.raft.orphaned import Orphaned
 from raftalloc.raft.segments import Identity
 from raftalloc.raft.wire import Wire
 
@@ -97,7 +98,7 @@ class Replica(Member):
         )
 
 
-class _Log(Installing, SyncObj):
+class _Log(Orphaned, Installing, SyncObj):
     """A SyncObj, with what `Replica` needs done differently. Methods named `_SyncObj__x` override its private `__x`."""
 
     # Declared for mypy, which finds no types in pysyncobj.
@@ -124,6 +125,12 @@ class _Log(Installing, SyncObj):
         self._gate = self._SyncObj__transport = Gate(self._SyncObj__transport, journal)
         journal.on_durable = self._on_durable
         journal.on_fatal = owner.fail
+
+    def _SyncObj__onNodeDisconnected(self, node: Any) -> None:  # noqa: N802
+        """There may be nobody to lead any more."""
+        super()._SyncObj__onNodeDisconnected(node)
+        self.link_lost(node)
+        self._owner.driver.kick()
 
     def _on_durable(self) -> None:
         self._gate.release()

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from raftalloc.errors import DataDirectoryError, NoLeader
-from raftalloc.raft.handlers import Handlers
+from raftalloc.raft.orphaned import Orphaned
 from raftalloc.raft.quorum import CANDIDATE, FOLLOWER, LEADER
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ class _Base:
         return 0.5
 
 
-class Bench(Handlers, _Base):
+class Bench(Orphaned, _Base):
     """Replica a, of a group with `others`; `terms` of the entries of its log."""
 
     def __init__(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from raftalloc.raft.frames import Assembler, Encoder, decode
 from raftalloc.raft.local import LocalNetwork
+from tests.simulation.clock import CURRENT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -95,8 +96,16 @@ class SimNetwork(LocalNetwork):
             return
         self._next_epoch(one, other)
         self._broken.add(link)
-        self._transports[one].disconnected(other)
-        self._transports[other].disconnected(one)
+        self.tell_lost(one, other)
+        self.tell_lost(other, one)
+
+    def tell_lost(self, here: str, there: str) -> None:
+        """In its own time: what it makes of that depends on what time it has."""
+        clock = self.clocks[here]
+        if CURRENT.get(None) is clock:
+            super().tell_lost(here, there)
+        else:
+            clock.context.run(super().tell_lost, here, there)
 
     def mend_link(self, one: str, other: str) -> None:
         """They connect again."""
