@@ -2,8 +2,12 @@
 
 A "no" (InvalidRequest, Rejected, Forbidden ...) is an answer and ends the call. A fault (Unavailable, OutcomeUnknown)
 is none: the call goes to the next replica, with the same idempotency, so that it is carried out once however often it
-is sent. The first round over the endpoints goes without a pause, then pauses double from PAUSE_S to PAUSE_S_MAX, each
-shortened at random so that many clients do not come back at once.
+is sent. A replica that fails at it (ReplicaFailed) is left for the next, one round long: that one may know the outcome.
+What is raised in the end is true of the call, not of its last attempt: once an attempt may have been carried out, only
+an answer to the same attempt can say otherwise.
+
+The first round over the endpoints goes without a pause, then pauses double from PAUSE_S to PAUSE_S_MAX, each shortened
+at random so that many clients do not come back at once.
 """
 
 from __future__ import annotations
@@ -20,12 +24,15 @@ from raftalloc.api.v1 import allocator_pb2, types_pb2
 from raftalloc.client.sessions import WINDOW, Sessions, Stamp
 from raftalloc.client.statuses import READ
 from raftalloc.errors import (
+    Forbidden,
     InvalidRequest,
     NotLeader,
     OutcomeUnknown,
     Overloaded,
     RaftallocError,
     Rejected,
+    ReplicaFailed,
+    Unauthenticated,
     Unavailable,
 )
 
@@ -65,6 +72,13 @@ class Caller:
         self._timeout = check_timeout(timeout)
         self._attempt_timeout = check_timeout(attempt_timeout)
         self.sessions = Sessions(self._open_session, loop_time)
+        self.faults = 0
+        """Attempts that met a fault, since this was made; each was repeated, or its call raised."""
+
+    @property
+    def timeout(self) -> float:
+        """Seconds, of a call that gives none."""
+        return self._timeout
 
     @property
     def router(self) -> Router:
@@ -98,7 +112,7 @@ class Caller:
         while True:
             stamped = type(request)()
             stamped.CopyFrom(request)
-            stamps = await self.stamp(_unstamped(stamped))
+            stamps = await self._stamp_within(effort, stamped)
             try:
                 answer = await self._ask(effort, stamped, response_type)
                 if effort.maybe_done or not stamps or not _expired(answer):
@@ -106,6 +120,12 @@ class Caller:
             except Rejected as error:
                 if effort.maybe_done or not stamps or error.code != KEY_EXPIRED:
                     raise
+            except (Forbidden, Unauthenticated, InvalidRequest) as error:
+                if effort.maybe_done:
+                    raise OutcomeUnknown(
+                        f"{method}: refused now ({error}), and an earlier attempt may have been carried out"
+                    ) from error
+                raise
             finally:
                 for stamp in stamps:
                     self.sessions.done(stamp)
@@ -141,6 +161,14 @@ class Caller:
             self._router.heard(asked, trailing)
             return answer
 
+    async def _stamp_within(self, effort: _Effort, stamped: Message) -> list[Stamp]:
+        """Name the attempts; a session may have to be opened for that, which must not outlast the call's deadline."""
+        try:
+            async with asyncio.timeout_at(effort.deadline):
+                return await self.stamp(_unstamped(stamped))
+        except TimeoutError as error:
+            raise _given_up(effort) from error
+
     async def stamp(self, unstamped: Sequence[types_pb2.Idempotency]) -> list[Stamp]:
         """Name each of these attempts; `sessions.done` must follow for every stamp."""
         stamps: list[Stamp] = []
@@ -159,7 +187,8 @@ class Caller:
         await asyncio.sleep(full * (0.5 + 0.5 * jitter()))
 
     def failed(self, address: str, error: RaftallocError) -> None:
-        """Take note of what a fault says about where to go."""
+        """Count a fault, and take note of what it says about where to go."""
+        self.faults += 1
         if isinstance(error, NotLeader) and error.leader and error.leader != address:
             self._router.leader_is(error.leader)
         elif not isinstance(error, Overloaded):
@@ -190,11 +219,13 @@ class Caller:
                     timeout=min(left, self._attempt_timeout),
                     metadata=metadata,
                 )
-            except (Unavailable, OutcomeUnknown) as error:
+            except (Unavailable, OutcomeUnknown, ReplicaFailed) as error:
                 _log.debug("attempt %d of %s: %s", effort.attempts, effort.method, error)
-                effort.maybe_done |= effort.changes and isinstance(error, OutcomeUnknown)
+                effort.maybe_done |= effort.changes and not isinstance(error, Unavailable)
                 effort.last = error
                 self.failed(address, error)
+                if isinstance(error, ReplicaFailed) and effort.attempts >= round_size:
+                    raise
                 if effort.attempts >= round_size or isinstance(error, Overloaded):
                     await self.pause(max(0, effort.attempts - round_size))
                 continue

@@ -66,6 +66,7 @@ class Client:
             router = Router(addresses, GrpcTransport, loop_time)
         caller = Caller(router, timeout=timeout, attempt_timeout=attempt_timeout)
         self._router = router
+        self._caller = caller
         self.allocator = AllocatorService(caller)
         self.usage = UsageService(caller)
         self.reservations = ReservationsService(caller)
@@ -85,6 +86,11 @@ class Client:
     def leader(self) -> str:
         """The address of the leader as of the last answer, or empty."""
         return self._router.leader
+
+    @property
+    def faults(self) -> int:
+        """Attempts that met a fault since this was made (no answer, no leader, shed): each was repeated, or raised."""
+        return self._caller.faults
 
     async def close(self) -> None:
         """Close the connections; calls under way end."""

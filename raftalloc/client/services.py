@@ -123,10 +123,17 @@ class AllocatorService(Service):
         return await self._read("Explain", request, allocator_pb2.ExplainResponse, timeout=timeout)
 
     def allocate_stream(
-        self, requests: AsyncIterable[allocator_pb2.AllocateRequest]
+        self,
+        requests: AsyncIterable[allocator_pb2.AllocateRequest],
+        *,
+        timeout: float | None = None,
     ) -> AsyncGenerator[allocator_pb2.AllocateResponse, None]:
-        """Requests as they come, answers in their order; goes on with another replica where one is lost."""
-        return allocate_stream(self._caller, self._method("AllocateStream"), requests)
+        """Requests as they come, answers in their order; goes on with another replica where one is lost.
+
+        `timeout`: seconds without any answer after which it gives up and raises.
+        """
+        method = self._method("AllocateStream")
+        return allocate_stream(self._caller, method, requests, timeout=timeout)
 
     async def list_all(
         self, request: allocator_pb2.ListRequest, *, stale: bool = False
@@ -399,10 +406,14 @@ class EventsService(Service):
         )
 
     def watch(
-        self, request: events_pb2.WatchRequest | None = None
+        self, request: events_pb2.WatchRequest | None = None, *, timeout: float | None = None
     ) -> AsyncGenerator[events_pb2.WatchResponse, None]:
-        """Events from an index on, each once and in order; resumes where a replica is lost. Raises Compacted."""
-        return watch(self._caller, self._method("Watch"), request or events_pb2.WatchRequest())
+        """Events from an index on, each once and in order; resumes where a replica is lost. Raises Compacted.
+
+        `timeout`: seconds without any answer after which it gives up and raises.
+        """
+        wanted = request or events_pb2.WatchRequest()
+        return watch(self._caller, self._method("Watch"), wanted, timeout=timeout)
 
     async def history_all(
         self, request: events_pb2.HistoryRequest, *, stale: bool = False

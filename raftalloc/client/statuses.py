@@ -9,7 +9,7 @@ gRPC itself says, or something between us and the replica, has only a status:
     RESOURCE_EXHAUSTED   Overloaded, or InvalidRequest where the message is too large: to repeat it would not help
     UNAVAILABLE          Unavailable where it never reached the replica, else OutcomeUnknown: the connection broke
     DEADLINE_EXCEEDED    OutcomeUnknown
-    CANCELLED, UNKNOWN   OutcomeUnknown
+    CANCELLED, UNKNOWN   OutcomeUnknown, and INTERNAL: it is the connection's, since a replica names its exception
     else                 ReplicaFailed
 """
 
@@ -74,6 +74,7 @@ _BY_STATUS: Final[Mapping[grpc.StatusCode, type[RaftallocError]]] = {
     grpc.StatusCode.DEADLINE_EXCEEDED: OutcomeUnknown,
     grpc.StatusCode.CANCELLED: OutcomeUnknown,
     grpc.StatusCode.UNKNOWN: OutcomeUnknown,
+    grpc.StatusCode.INTERNAL: OutcomeUnknown,
 }
 
 
@@ -92,6 +93,10 @@ def error_of(error: grpc.aio.AioRpcError, address: str) -> RaftallocError:
         return make(text, trailing)
     if code is grpc.StatusCode.RESOURCE_EXHAUSTED and _is_too_large(text, trailing):
         return InvalidRequest("request", text, "send less at once: shorter names, smaller batches")
+    if code is grpc.StatusCode.RESOURCE_EXHAUSTED and _is_answer_too_large(text, trailing):
+        return OutcomeUnknown(
+            f"{where}: carried out perhaps, and its answer is larger than we take"
+        )
     plain = _PLAIN.get(str(trailing.get(ERROR, "")), _BY_STATUS.get(code))
     if plain is not None:
         return plain(where)
@@ -101,6 +106,12 @@ def error_of(error: grpc.aio.AioRpcError, address: str) -> RaftallocError:
         unsent = any(sign in text.lower() for sign in _NEVER_SENT)
         return Unavailable(where) if unsent else OutcomeUnknown(where)
     return ReplicaFailed(f"{where} ({code.name})")
+
+
+def _is_answer_too_large(text: str, trailing: Trailing) -> bool:
+    """Whether our own gRPC refused the answer for its size."""
+    said = text.lower()
+    return ERROR not in trailing and _TOO_LARGE in said and said.startswith("client:")
 
 
 def _is_too_large(text: str, trailing: Trailing) -> bool:

@@ -7,18 +7,13 @@ would be taken from the deciding of them.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from typing import Final, Self, TypeVar
-
-from google.protobuf.message import Message
+from collections.abc import Callable, Sequence
+from typing import Final, Self
 
 from raftalloc.client.calls import Caller, loop_time
 from raftalloc.client.routing import Router
 from raftalloc.client.services import AllocatorService, EventsService, FleetService
 from raftalloc.client.transport import GrpcTransport, Transport
-from raftalloc.errors import OutcomeUnknown, Unavailable
-
-Answer = TypeVar("Answer", bound=Message)
 
 ATTEMPT_TIMEOUT_S: Final = 5.0
 
@@ -34,10 +29,10 @@ class Connection:
         connect: Callable[[str], Transport] = GrpcTransport,
     ) -> None:
         """`timeout`: seconds for a call over all its attempts. `connect` makes a transport."""
-        self.faults = 0
         self._connect = connect
+        self._callers: list[Caller] = []
         self._timeout = timeout
-        self._router = Router(endpoints, self._counted, loop_time)
+        self._router = Router(endpoints, connect, loop_time)
         self._routers = [self._router]
         caller = self._caller(self._router)
         self.allocator = AllocatorService(caller)
@@ -53,70 +48,16 @@ class Connection:
     def events_aside(self) -> EventsService:
         """The event log, for stale reads of replicas that do not lead now, in turns."""
         aside = [each for each in self._router.endpoints if each != self._router.leader]
-        router = Router(aside or self._router.endpoints, self._counted, loop_time)
+        router = Router(aside or self._router.endpoints, self._connect, loop_time)
         self._routers.append(router)
         return EventsService(self._caller(router))
 
+    @property
+    def faults(self) -> int:
+        """Attempts that met a fault so far."""
+        return sum(caller.faults for caller in self._callers)
+
     def _caller(self, router: Router) -> Caller:
-        return Caller(router, timeout=self._timeout, attempt_timeout=ATTEMPT_TIMEOUT_S)
-
-    def _counted(self, address: str) -> Transport:
-        return _CountedTransport(self._connect(address), self)
-
-
-class _CountedTransport:
-    """A transport whose calls are looked at as they fail."""
-
-    def __init__(self, transport: Transport, connection: Connection) -> None:
-        self._transport = transport
-        self._connection = connection
-
-    async def unary(
-        self,
-        method: str,
-        request: Message,
-        response_type: type[Answer],
-        *,
-        timeout: float,
-        metadata: Sequence[tuple[str, str]] = (),
-    ) -> tuple[Answer, Mapping[str, str | bytes]]:
-        """See Transport."""
-        try:
-            return await self._transport.unary(
-                method, request, response_type, timeout=timeout, metadata=metadata
-            )
-        except (Unavailable, OutcomeUnknown):
-            self._connection.faults += 1
-            raise
-
-    def stream(
-        self,
-        method: str,
-        request: Message,
-        response_type: type[Answer],
-        *,
-        timeout: float | None = None,
-        metadata: Sequence[tuple[str, str]] = (),
-    ) -> AsyncIterator[Answer]:
-        """See Transport; a broken stream shows in the next call."""
-        return self._transport.stream(
-            method, request, response_type, timeout=timeout, metadata=metadata
-        )
-
-    def duplex(
-        self,
-        method: str,
-        requests: AsyncIterator[Message],
-        response_type: type[Answer],
-        *,
-        timeout: float | None = None,
-        metadata: Sequence[tuple[str, str]] = (),
-    ) -> AsyncIterator[Answer]:
-        """See Transport."""
-        return self._transport.duplex(
-            method, requests, response_type, timeout=timeout, metadata=metadata
-        )
-
-    async def close(self) -> None:
-        """See Transport."""
-        await self._transport.close()
+        caller = Caller(router, timeout=self._timeout, attempt_timeout=ATTEMPT_TIMEOUT_S)
+        self._callers.append(caller)
+        return caller

@@ -17,7 +17,6 @@ from raftalloc.errors import (
     OutcomeUnknown,
     Overloaded,
     Rejected,
-    ReplicaFailed,
     Unavailable,
 )
 
@@ -212,7 +211,6 @@ def test_an_overloaded_replica_is_asked_again_and_not_left(
         InvalidRequest("resources.cpu", "is too much", "ask for less"),
         Rejected("QUOTA_EXCEEDED", "no", field="resources", remedy="wait", numbers={"limit": 3}),
         Forbidden("no"),
-        ReplicaFailed("bug"),
         Compacted(3, 40),
     ],
 )
