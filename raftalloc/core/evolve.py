@@ -44,7 +44,7 @@ from raftalloc.core.quotas import ROOT
 from raftalloc.core.records import EndedRecord
 from raftalloc.core.reservations import Reservation
 from raftalloc.core.sessions import GAP_MS_MIN
-from raftalloc.core.state import State
+from raftalloc.core.state import RULES_VERSION, NewerRules, State
 
 
 def begin(state: State, index: int, at_ms: int) -> None:
@@ -81,6 +81,8 @@ def evolve(state: State, event: Event) -> None:
         case LeaderTook():
             _leader_took(state, event)
         case RulesSwitched():
+            if event.version > RULES_VERSION:
+                raise NewerRules(event.version)
             state.rules_version = event.version
         case QueueSet():
             _queue_set(state, event)

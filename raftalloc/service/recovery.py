@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Final
 
 from raftalloc.core import codec, machine
-from raftalloc.core.state import State
+from raftalloc.core.state import NewerRules, State
 from raftalloc.errors import DataDirectoryError
 from raftalloc.ports import Image
 
@@ -155,6 +155,10 @@ def fold_block(state: State, chain: bytes, index: int, data: bytes) -> bytes:
         )
     try:
         machine.fold(state, happened, index=index, at_ms=block.at_ms)
+    except NewerRules as error:
+        raise DataDirectoryError(
+            f"the event store, at index {index}: {error}; install the version that the other replicas run"
+        ) from error
     except Exception as error:
         # What was decided does not fit what it was decided on: some bit was another one then.
         raise DataDirectoryError(

@@ -8,9 +8,9 @@ import pytest
 
 from raftalloc.api.v1 import admin_pb2
 from raftalloc.client.client import Client
-from raftalloc.core import operations, state
+from raftalloc.core import evolve, operations, state
 from raftalloc.core.commands import SwitchRules
-from raftalloc.errors import InvalidRequest, Rejected, ReplicaFailed
+from raftalloc.errors import DataDirectoryError, InvalidRequest, Rejected, ReplicaFailed
 from raftalloc.server.servicers import admin
 from raftalloc.service import gossip
 from raftalloc.storage.memory import MemoryStore
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 @pytest.fixture
 def newer(monkeypatch: pytest.MonkeyPatch) -> None:
     """A build that knows the next rules."""
-    for module in (state, operations, admin, gossip):
+    for module in (state, operations, evolve, admin, gossip):
         monkeypatch.setattr(module, "RULES_VERSION", state.GENESIS_RULES + 1)
 
 
@@ -75,6 +75,23 @@ def test_a_build_that_does_not_know_the_rules_stops_at_their_entry_and_says_what
         with pytest.raises(ReplicaFailed, match=r"rules 2 from here on.*install the version"):
             replica.engine.apply(3, entry_of(SwitchRules(2)))
         await replica.close()
+
+    run(story())
+
+
+def test_a_build_that_does_not_know_the_rules_of_its_event_store_does_not_start(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+):
+    async def story() -> None:
+        store = MemoryStore()
+        with monkeypatch.context() as patched:
+            for module in (state, operations, evolve):
+                patched.setattr(module, "RULES_VERSION", state.GENESIS_RULES + 1)
+            replica = await Replica(store).open()
+            replica.engine.apply(3, entry_of(SwitchRules(2)))
+            await replica.close()
+        with pytest.raises(DataDirectoryError, match=r"rules 2 from here on.*install the version"):
+            await Replica(store).open()
 
     run(story())
 
