@@ -329,9 +329,17 @@ class _Listener:
                 lambda: SystemStream(owner, self._buffer), connection
             )
 
+        def taken_over(task: asyncio.Task[object]) -> None:
+            self._tasks.discard(task)
+            if task.cancelled():
+                connection.close()
+            elif error := task.exception():
+                connection.close()
+                owner.closed(str(error))
+
         task: asyncio.Task[object] = self._loop.create_task(take_over())
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(taken_over)
 
 
 class SystemChild:
