@@ -40,6 +40,7 @@ if TYPE_CHECKING:
         Unavailable,
     )
     from raftalloc.manager import ResourceManager, SyncAllocation, SyncResourceManager
+    from raftalloc.security.files import TlsFiles
 
 __version__ = "0.1.0"
 
@@ -73,6 +74,7 @@ _HOMES = {
     "ResourceRequest": "raftalloc.client.requests",
     "SyncAllocation": "raftalloc.manager",
     "SyncResourceManager": "raftalloc.manager",
+    "TlsFiles": "raftalloc.security.files",
     "Unauthenticated": "raftalloc.errors",
     "Unavailable": "raftalloc.errors",
     "UtilizationMetrics": "raftalloc.client.results",
@@ -108,6 +110,7 @@ __all__ = [
     "ResourceRequest",
     "SyncAllocation",
     "SyncResourceManager",
+    "TlsFiles",
     "Unauthenticated",
     "Unavailable",
     "UtilizationMetrics",

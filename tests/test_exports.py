@@ -46,6 +46,7 @@ PUBLIC = [
     "ResourceRequest",
     "SyncAllocation",
     "SyncResourceManager",
+    "TlsFiles",
     "Unauthenticated",
     "Unavailable",
     "UtilizationMetrics",

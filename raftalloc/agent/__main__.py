@@ -20,7 +20,7 @@ from raftalloc.agent.machine import discover
 from raftalloc.agent.node import NodeAgent
 from raftalloc.client.client import Client
 from raftalloc.client.quantities import units_of
-from raftalloc.config import load_config
+from raftalloc.config import load_config, tls_of_client
 from raftalloc.errors import InvalidRequest, RaftallocError
 
 if TYPE_CHECKING:
@@ -78,8 +78,7 @@ async def _run(options: argparse.Namespace) -> None:
         shown = MessageToDict(found, preserving_proto_field_name=True)
         sys.stdout.write(json.dumps(shown, indent=2, sort_keys=True) + "\n")
         return
-    endpoints = options.endpoints.split(",") if options.endpoints else None
-    async with Client(endpoints or load_config(options.config).endpoints()) as client:
+    async with _client(options) as client:
         agent = _agent(client, options)
         stopped = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -90,6 +89,15 @@ async def _run(options: argparse.Namespace) -> None:
         await agent.stop()
         ends[1].cancel()
         await ends[0]  # raises what ended the agent, if anything but us did
+
+
+def _client(options: argparse.Namespace) -> Client:
+    """Of the group that the arguments name, with the certificates there are for it."""
+    if options.endpoints:
+        endpoints = options.endpoints.split(",")
+        return Client(endpoints, tls=tls_of_client(endpoints))
+    config = load_config(options.config)
+    return Client(config.endpoints(), tls=config.tls_files("client"))
 
 
 def _agent(client: Client, options: argparse.Namespace) -> NodeAgent:

@@ -19,6 +19,7 @@ from raftalloc.cli.group import DEFAULT_DIRECTORY, LocalGroup
 from raftalloc.cli.output import Exit
 from raftalloc.cli.parameters import disguised, gathered, wanted_by
 from raftalloc.client.client import Client
+from raftalloc.config import tls_of_client
 from raftalloc.errors import InvalidRequest, RaftallocError
 from raftalloc.system import SystemClock
 
@@ -87,7 +88,7 @@ class Connection:
 
 def open_client(endpoints: Sequence[str], timeout: float) -> Client:
     """A client of the group; it connects with its first call."""
-    return Client(endpoints=list(endpoints), timeout=timeout)
+    return Client(endpoints=list(endpoints), tls=tls_of_client(endpoints), timeout=timeout)
 
 
 async def group_now_ms(client: Client) -> int:

@@ -6,6 +6,7 @@ A group lives in a directory:
     run.json      which configuration it runs with, and the process of each replica
     logs/n1.log   what each replica writes
     data/n1/      its data, where group.toml is ours
+    certs/        its certificates, where group.toml is ours
 
 Starting, killing and looking are done here and by nobody else; the group is spoken to through the public API, as all
 that stands outside does.
@@ -25,11 +26,14 @@ from raftalloc.cli.process import Process
 from raftalloc.client.transport import GrpcTransport
 from raftalloc.config import load_config
 from raftalloc.errors import ConfigError, DataDirectoryError, RaftallocError, Unavailable
+from raftalloc.security.authority import Authority
+from raftalloc.system import SystemClock
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from raftalloc.config import Config
+    from raftalloc.security.files import TlsFiles
 
 DEFAULT_DIRECTORY: Final = "local"
 FIRST_PORTS: Final = {"grpc": 7001, "raft": 7101, "http": 7201}
@@ -144,6 +148,19 @@ class LocalGroup:
         """What it writes."""
         return self.directory / "logs" / f"{replica_id}.log"
 
+    @property
+    def tls(self) -> TlsFiles | None:
+        """What a client of this group uses."""
+        return self.config.tls_files("client")
+
+    def certify(self) -> None:
+        """Make the certificates that are missing or end soon, where the key of the group's CA is here to do it."""
+        if self.config.tls.mode == "off":
+            return
+        now_s = SystemClock().wall_ms() // 1000
+        authority = Authority(self.config.tls.directory, self.config.cluster_id, now_s)
+        authority.ensure(self.config.tls_addresses())
+
     def start(self, *replica_ids: str) -> list[str]:
         """Start those named, or all; what runs already stays as it is. Answers what was started.
 
@@ -151,6 +168,7 @@ class LocalGroup:
         """
         wanted = [name for name in replica_ids or self.replica_ids if not self.alive(name)]
         self._check_ports(wanted)
+        self.certify()
         for replica_id in wanted:
             arguments = ("--config", self.config.path, "--replica", replica_id)
             self._processes[replica_id] = Process.spawn(
@@ -190,7 +208,7 @@ class LocalGroup:
     def transport(self, replica_id: str) -> GrpcTransport:
         """A connection to this replica itself, whoever leads."""
         if replica_id not in self._transports:
-            self._transports[replica_id] = GrpcTransport(self.endpoint(replica_id))
+            self._transports[replica_id] = GrpcTransport(self.endpoint(replica_id), self.tls)
         return self._transports[replica_id]
 
     async def status(

@@ -11,6 +11,7 @@ from raftalloc.cli import (
     admin,
     allocation,
     at,
+    certs,
     events,
     explain,
     log,
@@ -67,6 +68,7 @@ for name, noun in (
     ("events", events.app),
     ("admin", admin.app),
     ("log", log.app),
+    ("certs", certs.app),
 ):
     app.add_typer(noun, name=name, rich_help_panel=_THINGS)
 

@@ -15,6 +15,7 @@ from raftalloc.cli.connection import Connection, connected
 from raftalloc.cli.output import Exit
 from raftalloc.cli.patience import Patience
 from raftalloc.cli.replayed import draw_report
+from raftalloc.config import tls_of_client
 from raftalloc.core.commands import COUNT_MAX
 from raftalloc.errors import InvalidRequest, RaftallocError
 from raftalloc.replay import pacing
@@ -153,7 +154,8 @@ def _against_group(
         loop = asyncio.get_running_loop()
         patience.on_stop = lambda: loop.call_soon_threadsafe(stop.set)
         timeout = max(connection.timeout, CALL_SECONDS_MIN)
-        async with GroupConnection(connection.endpoints, timeout=timeout) as group:
+        tls = tls_of_client(connection.endpoints)
+        async with GroupConnection(connection.endpoints, tls=tls, timeout=timeout) as group:
             speed = options.speed or fitting_speed(workload)
             run = GroupReplay(group, fleet, workload, speed=speed, keep=options.keep)
             finished, failure = False, None

@@ -26,6 +26,7 @@ from raftalloc.client.services import (
 from raftalloc.client.simulation import SimulationService
 from raftalloc.client.transport import GrpcTransport, Transport
 from raftalloc.errors import InvalidRequest
+from raftalloc.security.files import TlsFiles
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,13 +45,16 @@ class Client:
         endpoints: Sequence[str] = (),
         *,
         transport: Transport | None = None,
+        tls: TlsFiles | str | None = None,
         timeout: float = TIMEOUT_S,
         attempt_timeout: float = ATTEMPT_TIMEOUT_S,
     ) -> None:
         """Either `endpoints`, host:port of each replica or some, or a `transport` to the only one.
 
         `timeout`: seconds for a call, over all its attempts, where the call gives none. `attempt_timeout`: seconds
-        after which a replica that does not answer is left for the next. Nothing is opened yet.
+        after which a replica that does not answer is left for the next. `tls`: the CA, and this client's certificate
+        and key, or the directory that has them as ca.pem, client.pem and client-key.pem; without, the group must have
+        TLS off. Nothing is opened yet.
         """
         if isinstance(endpoints, str) or bool(endpoints) == (transport is not None):
             raise InvalidRequest(
@@ -63,7 +67,8 @@ class Client:
             router = Router(["in-process"], lambda _: only, loop_time)
         else:
             addresses = [check_endpoint(endpoint) for endpoint in endpoints]
-            router = Router(addresses, GrpcTransport, loop_time)
+            files = TlsFiles.of_client(tls) if isinstance(tls, str) else tls
+            router = Router(addresses, lambda address: GrpcTransport(address, files), loop_time)
         caller = Caller(router, timeout=timeout, attempt_timeout=attempt_timeout)
         self._router = router
         self._caller = caller

@@ -12,10 +12,15 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 import grpc
 from google.protobuf.message import Message
 
+from raftalloc.client.secure import SecureChannels
 from raftalloc.client.statuses import error_of, trailing_of
+from raftalloc.errors import Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+
+    from raftalloc.errors import RaftallocError
+    from raftalloc.security.files import TlsFiles
 
 Answer = TypeVar("Answer", bound=Message)
 
@@ -79,10 +84,10 @@ class Transport(Protocol):
 class GrpcTransport:
     """A channel to one replica at `address` (host:port). Connects with the first call, in the loop that makes it."""
 
-    def __init__(self, address: str) -> None:
-        """Nothing is opened yet."""
+    def __init__(self, address: str, tls: TlsFiles | None = None) -> None:
+        """Nothing is opened yet. tls: without, the replica must be on loopback and want none."""
         self.address = address
-        self._channel: grpc.aio.Channel | None = None
+        self._channels = SecureChannels(address, tls, _OPTIONS)
         self._unary: dict[str, Callable[..., grpc.aio.UnaryUnaryCall[Any, Any]]] = {}
         self._closed = False
 
@@ -107,7 +112,7 @@ class GrpcTransport:
             response: Answer = await call
             trailing = trailing_of(await call.trailing_metadata())
         except grpc.aio.AioRpcError as error:
-            raise error_of(error, self.address) from error
+            raise self._error_of(error) from error
         return response, trailing
 
     async def stream(
@@ -130,7 +135,7 @@ class GrpcTransport:
             async for response in call:
                 yield response
         except grpc.aio.AioRpcError as error:
-            raise error_of(error, self.address) from error
+            raise self._error_of(error) from error
         finally:
             call.cancel()
 
@@ -154,7 +159,7 @@ class GrpcTransport:
             async for response in call:
                 yield response
         except grpc.aio.AioRpcError as error:
-            raise error_of(error, self.address) from error
+            raise self._error_of(error) from error
         finally:
             call.cancel()
 
@@ -162,17 +167,23 @@ class GrpcTransport:
         """See Transport."""
         self._closed = True
         self._unary.clear()
-        if self._channel is not None:
-            channel, self._channel = self._channel, None
-            await channel.close()
+        await self._channels.close()
 
     def _opened(self) -> grpc.aio.Channel:
         """The channel; opened here since it belongs to the running loop."""
         if self._closed:
             raise RuntimeError(f"the transport to {self.address} is closed")
-        if self._channel is None:
-            self._channel = grpc.aio.insecure_channel(self.address, options=_OPTIONS)
-        return self._channel
+        return self._channels.current()
+
+    def _error_of(self, error: grpc.aio.AioRpcError) -> RaftallocError:
+        """What it means; where nobody was reached, also why that may be, and whether new certificates are there."""
+        meant = error_of(error, self.address)
+        if error.code() is grpc.StatusCode.UNAVAILABLE:
+            if self._channels.renew():
+                self._unary.clear()
+            elif why := self._channels.why_not(error.details() or ""):
+                return Unavailable(f"{self.address}: {why}")
+        return meant
 
 
 def _serialize(message: Message) -> bytes:

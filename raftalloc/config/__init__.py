@@ -6,7 +6,16 @@ Every error is a ConfigError that names the file and line (or the variable), the
 
 from __future__ import annotations
 
+from raftalloc.config.clients import tls_of_client
 from raftalloc.config.load import embedded_config, load_config, variable_of
 from raftalloc.config.options import Address, Config, Replica
 
-__all__ = ["Address", "Config", "Replica", "embedded_config", "load_config", "variable_of"]
+__all__ = [
+    "Address",
+    "Config",
+    "Replica",
+    "embedded_config",
+    "load_config",
+    "tls_of_client",
+    "variable_of",
+]

@@ -32,15 +32,14 @@ def load_config(path: str | Path, environment: Mapping[str, str] | None = None) 
     if not source.has(("cluster", "id")):
         raise source.error(("cluster",), "has no id", 'name the group: id = "agents"')
     cluster_id = source.name(("cluster", "id"))
-    replicas = _replicas(source)
-    config = _configured(source, cluster_id, replicas, Path(path).resolve().parent)
-    return replace(config, path=str(path))
+    config = _configured(source, cluster_id, Path(path).resolve().parent)
+    return replace(config, replicas=_replicas(source, config), path=str(path))
 
 
 def embedded_config(data_dir: str | Path, environment: Mapping[str, str] | None = None) -> Config:
     """One replica in this process, without addresses, on this directory; defaults but for the environment."""
     source = Source.empty(os.environ if environment is None else environment)
-    config = _configured(source, "embedded", (), Path.cwd())
+    config = _configured(source, "embedded", Path.cwd())
     storage = replace(config.storage, data_dir=str(Path(data_dir).absolute()))
     return replace(config, storage=storage)
 
@@ -50,16 +49,17 @@ def variable_of(section: str, key: str) -> str:
     return f"{ENVIRONMENT_PREFIX}{section}_{key}".upper()
 
 
-def _configured(
-    source: Source, cluster_id: str, replicas: tuple[Replica, ...], base: Path
-) -> Config:
+def _configured(source: Source, cluster_id: str, base: Path) -> Config:
     """Every section, checked one by one and against one another."""
     _refuse_unknown_variables(source)
     sections: dict[str, Any] = {name: _section(source, name) for name in SECTIONS}
-    config = Config(cluster_id, replicas, **sections)
+    config = Config(cluster_id, **sections)
     _check_timing(source, config)
     storage = replace(config.storage, data_dir=str(base / config.storage.data_dir))
-    return replace(config, storage=storage)
+    # What the environment names is meant from where the process is; what the file names, from where the file is.
+    at = Path.cwd() if variable_of("tls", "directory") in source.environment else base
+    tls = replace(config.tls, directory=str(at / config.tls.directory))
+    return replace(config, storage=storage, tls=tls)
 
 
 def _section(source: Source, name: str) -> object:
@@ -90,7 +90,7 @@ def _refuse_unknown_variables(source: Source) -> None:
     source.refuse_unknown_variables(known, tuple(variable_of(section, "") for section in SECTIONS))
 
 
-def _replicas(source: Source) -> tuple[Replica, ...]:
+def _replicas(source: Source, config: Config) -> tuple[Replica, ...]:
     """The members; no address may be used twice."""
     table = source.table(("replicas",))
     if len(table) not in REPLICA_COUNTS:
@@ -100,22 +100,36 @@ def _replicas(source: Source) -> tuple[Replica, ...]:
             "make it 1, 3 or 5: an even number survives no more losses than one fewer",
         )
     taken: dict[Address, str] = {}
-    return tuple(_replica(source, replica_id, taken) for replica_id in table)
+    reasons = _only_loopback(config)
+    return tuple(_replica(source, replica_id, taken, reasons) for replica_id in table)
 
 
-def _replica(source: Source, replica_id: str, taken: dict[Address, str]) -> Replica:
+def _only_loopback(config: Config) -> dict[str, str]:
+    """By kind of address, why it must be on loopback."""
+    without_tls = 'TLS is off; set [tls] mode = "mutual"' if config.tls.mode == "off" else ""
+    http = (
+        'the HTTP port has no TLS and asks nobody who he is; set [http] beyond_loopback = "allow"'
+    )
+    allowed = config.http.beyond_loopback == "allow"
+    return {"grpc": without_tls, "raft": without_tls, "http": "" if allowed else http}
+
+
+def _replica(
+    source: Source, replica_id: str, taken: dict[Address, str], only_loopback: Mapping[str, str]
+) -> Replica:
     """One member; `taken` gathers the addresses of all."""
     where = ("replicas", replica_id)
     source.check_name(where, replica_id)
+    if replica_id in ("ca", "client") or replica_id.startswith("client-"):
+        problem = f"{replica_id} is what another certificate is called"
+        raise source.error(where, problem, 'name it "n1"')
     source.refuse_unknown(where, _ADDRESSES)
     addresses = []
     for key in _ADDRESSES:
         path = (*where, key)
         if not source.has(path):
             raise source.error(where, f"has no {key} address", f'write {key} = "127.0.0.1:PORT"')
-        address = Address(*source.address(path))
-        if key == "raft" and ":" in address.host:
-            raise source.error(path, f"{address} is IPv6", f'write "127.0.0.1:{address.port}"')
+        address = Address(*source.address(path, only_loopback=only_loopback[key]))
         if address in taken:
             problem = f"{address} is already the {taken[address]}"
             raise source.error(path, problem, "give each address a port of its own")

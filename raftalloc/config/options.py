@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from raftalloc.errors import ConfigError
+from raftalloc.security.files import TlsFiles
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -103,6 +104,24 @@ class Logging:
     format: str = option("console", choices=("console", "json"))
 
 
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """Who may speak to whom. Files are relative to `directory`, and `{name}` is a replica's id, or "client"."""
+
+    mode: str = option("mutual", choices=("mutual", "off"))
+    directory: str = option("certs")
+    ca: str = option("ca.pem")
+    certificate: str = option("{name}.pem")
+    key: str = option("{name}-key.pem")
+
+
+@dataclass(frozen=True, slots=True)
+class Http:
+    """The port of metrics and health, which has neither TLS nor authentication."""
+
+    beyond_loopback: str = option("refuse", choices=("refuse", "allow"))
+
+
 SECTIONS: Final[Mapping[str, type]] = {
     "storage": Storage,
     "placement": Placement,
@@ -112,12 +131,14 @@ SECTIONS: Final[Mapping[str, type]] = {
     "raft": Raft,
     "timeouts": Timeouts,
     "logging": Logging,
+    "tls": Tls,
+    "http": Http,
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where a replica listens: an IP address of the loopback interface, and a port."""
+    """Where a replica listens: an IP address, and a port."""
 
     host: str
     port: int
@@ -151,6 +172,8 @@ class Config:
     raft: Raft = Raft()
     timeouts: Timeouts = Timeouts()
     logging: Logging = Logging()
+    tls: Tls = Tls()
+    http: Http = Http()
     path: str = ""
 
     def replica(self, replica_id: str) -> Replica:
@@ -164,6 +187,24 @@ class Config:
     def data_directory(self, replica_id: str) -> str:
         """Where this replica keeps its files: `<storage.data_dir>/<replica id>`."""
         return str(Path(self.storage.data_dir) / replica_id)
+
+    def tls_files(self, name: str) -> TlsFiles | None:
+        """The files of a replica, or of "client"; None where TLS is off."""
+        if self.tls.mode == "off":
+            return None
+        place = Path(self.tls.directory)
+        named = (
+            str(place / path.replace("{name}", name))
+            for path in (self.tls.ca, self.tls.certificate, self.tls.key)
+        )
+        return TlsFiles(*named)
+
+    def tls_addresses(self) -> dict[str, tuple[str, ...]]:
+        """By replica id, the IP addresses that its certificate must be good for."""
+        return {
+            each.replica_id: tuple(sorted({each.grpc.host, each.raft.host}))
+            for each in self.replicas
+        }
 
     def endpoints(self) -> tuple[str, ...]:
         """The gRPC addresses of the group, in the order of the file."""

@@ -123,23 +123,25 @@ class Source:
             problem = f"{_shown(value)} is not a plain name"
             raise self.error(path, problem, "use up to 64 letters, digits, '-' and '_'")
 
-    def address(self, path: KeyPath) -> tuple[str, int]:
-        """Host and port; only loopback, since nothing is encrypted or authenticated yet."""
+    def address(self, path: KeyPath, *, only_loopback: str) -> tuple[str, int]:
+        """Host and port. `only_loopback`: why it must be there, and after ";" what to do; empty if it need not."""
         value = self.text(path)
         match = _ADDRESS.fullmatch(value)
         if match is None:
             raise self.error(path, f"{_shown(value)} is not an address", 'write "127.0.0.1:PORT"')
         host, port = match["six"] or match["four"], int(match["port"])
         try:
-            loopback = ipaddress.ip_address(host).is_loopback
+            address = ipaddress.ip_address(host)
         except ValueError:
             problem = f"host {_shown(host)} is not an IP address"
             raise self.error(path, problem, f'write "127.0.0.1:{port}"') from None
-        if not loopback:
-            problem = (
-                f"{host} is not a loopback address, and the Raft port has no authentication yet"
-            )
-            raise self.error(path, problem, f'write "127.0.0.1:{port}"')
+        if only_loopback and not address.is_loopback:
+            why, _, remedy = only_loopback.partition("; ")
+            problem = f"{host} is not a loopback address, and {why}"
+            raise self.error(path, problem, f'write "127.0.0.1:{port}", or {remedy}')
+        if path[-1] != "http" and (address.is_unspecified or address.is_multicast):
+            problem = f"{host} is no address of a machine"
+            raise self.error(path, problem, "write the one that the others reach it at")
         if not 1 <= port <= 65_535:
             raise self.error(path, f"port {port} is out of bounds", "write 1 to 65535")
         return host, port

@@ -36,7 +36,7 @@ from raftalloc.client.reservation import Reservation
 from raftalloc.client.results import HistoryRecord, QuotaUsage, Refusal, UtilizationMetrics
 from raftalloc.client.times import Length, Moment, index_or_ms, length_ms, moment_ms
 from raftalloc.client.waiting import Asking
-from raftalloc.config import load_config
+from raftalloc.config import load_config, tls_of_client
 from raftalloc.errors import InvalidRequest, Rejected
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from raftalloc.manager.synchronous import SyncResourceManager
+    from raftalloc.security.files import TlsFiles
     from raftalloc.server.embedded import EmbeddedReplica
 
 DATA_DIR: Final = "./raftalloc-data"
@@ -60,13 +61,15 @@ class ResourceManager:
         *,
         endpoints: Sequence[str] | None = None,
         data_dir: str | None = None,
+        tls: TlsFiles | str | None = None,
         timeout: float = TIMEOUT_S,
     ) -> None:
         """Nothing is opened before `initialize`.
 
         config_path: a cluster.toml, whose replicas are asked. endpoints: their addresses, host:port. Neither: one
-        replica in this process, durable in `data_dir` (default ./raftalloc-data). timeout: seconds for one call,
-        retries and all.
+        replica in this process, durable in `data_dir` (default ./raftalloc-data). tls: the certificates to show to a
+        group, or the directory that has them; else those of the configuration, of RAFTALLOC_TLS_*, or of the group that
+        runs in ./local. timeout: seconds for one call, retries and all.
         """
         if sum(each is not None for each in (config_path, endpoints, data_dir)) > 1:
             raise InvalidRequest(
@@ -75,6 +78,7 @@ class ResourceManager:
         self._config_path = config_path
         self._endpoints = endpoints
         self._data_dir = DATA_DIR if data_dir is None else data_dir
+        self._tls = tls
         self._timeout = timeout
         self._replica: EmbeddedReplica | None = None
         self._client: Client | None = None
@@ -370,9 +374,12 @@ class ResourceManager:
     async def _connect(self) -> Client:
         """A client of the group, or of the replica that is opened here."""
         if self._config_path is not None:
-            return Client(load_config(self._config_path).endpoints(), timeout=self._timeout)
+            config = load_config(self._config_path)
+            tls = self._tls or config.tls_files("client")
+            return Client(config.endpoints(), tls=tls, timeout=self._timeout)
         if self._endpoints is not None:
-            return Client(self._endpoints, timeout=self._timeout)
+            tls = self._tls or tls_of_client(self._endpoints)
+            return Client(self._endpoints, tls=tls, timeout=self._timeout)
         # Only now: who asks a group needs neither the store nor Raft in this process.
         from raftalloc.server.embedded import open_embedded
 

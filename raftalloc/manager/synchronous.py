@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from raftalloc.client.results import Refusal
     from raftalloc.client.times import Length
     from raftalloc.errors import RaftallocError
+    from raftalloc.security.files import TlsFiles
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -71,11 +72,12 @@ class SyncResourceManager:
         config_path: str | None = None,
         endpoints: Sequence[str] | None = None,
         data_dir: str | None = None,
+        tls: TlsFiles | str | None = None,
         timeout: float = TIMEOUT_S,
     ) -> None:
         """Either a manager that no loop has initialized yet, or what ResourceManager takes."""
         self.asynchronous = manager or ResourceManager(
-            config_path, endpoints=endpoints, data_dir=data_dir, timeout=timeout
+            config_path, endpoints=endpoints, data_dir=data_dir, tls=tls, timeout=timeout
         )
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None

@@ -14,6 +14,7 @@ from raftalloc.client.calls import Caller, loop_time
 from raftalloc.client.routing import Router
 from raftalloc.client.services import AllocatorService, EventsService, FleetService
 from raftalloc.client.transport import GrpcTransport, Transport
+from raftalloc.security.files import TlsFiles
 
 ATTEMPT_TIMEOUT_S: Final = 5.0
 
@@ -26,13 +27,14 @@ class Connection:
         endpoints: Sequence[str],
         *,
         timeout: float,
-        connect: Callable[[str], Transport] = GrpcTransport,
+        tls: TlsFiles | None = None,
+        connect: Callable[[str], Transport] | None = None,
     ) -> None:
-        """`timeout`: seconds for a call over all its attempts. `connect` makes a transport."""
-        self._connect = connect
+        """`timeout`: seconds for a call over all its attempts. `tls`: see Client. `connect` makes a transport."""
+        self._connect = connect or (lambda address: GrpcTransport(address, tls))
         self._callers: list[Caller] = []
         self._timeout = timeout
-        self._router = Router(endpoints, connect, loop_time)
+        self._router = Router(endpoints, self._connect, loop_time)
         self._routers = [self._router]
         caller = self._caller(self._router)
         self.allocator = AllocatorService(caller)

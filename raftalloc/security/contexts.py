@@ -14,7 +14,7 @@ from raftalloc.errors import ConfigError
 from raftalloc.security.channel import TlsChannel
 
 if TYPE_CHECKING:
-    from raftalloc.security.files import Signature, TlsFiles
+    from raftalloc.security.files import Pem, Signature, TlsFiles
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +47,37 @@ class TlsContexts:
         logger.info(
             "connections from now on use the new certificates of %s", self._files.certificate
         )
+
+
+class Reloading:
+    """The content of files that may be replaced, for those who make TLS of it themselves."""
+
+    def __init__(self, files: TlsFiles) -> None:
+        """Raises ConfigError for what cannot be used now."""
+        self._files = files
+        self._signature = files.signature()
+        self.pem = _usable(files)
+
+    def changed(self) -> bool:
+        """Whether `pem` is another since the last call. Any thread may ask."""
+        try:
+            signature = self._files.signature()
+            if signature == self._signature:
+                return False
+            self._signature = signature
+            pem = _usable(self._files)
+        except ConfigError as error:
+            logger.warning("new certificates are not used: %s", error)
+            return False
+        changed, self.pem = pem != self.pem, pem
+        return changed
+
+
+def _usable(files: TlsFiles) -> Pem:
+    """The content, if certificate and key go together. Raises ConfigError."""
+    pem = files.read()
+    _contexts(files)
+    return pem
 
 
 def _contexts(files: TlsFiles) -> tuple[ssl.SSLContext, ssl.SSLContext]:

@@ -35,6 +35,14 @@ class TlsFiles:
     certificate: str
     key: str
 
+    @classmethod
+    def of_client(cls, directory: str | Path, name: str = "client") -> TlsFiles:
+        """As `raftalloc certs issue` puts them: ca.pem, client.pem and client-key.pem of a directory."""
+        place = Path(directory)
+        return cls(
+            str(place / "ca.pem"), str(place / f"{name}.pem"), str(place / f"{name}-key.pem")
+        )
+
     def signature(self) -> Signature:
         """Changes when a file is replaced. Raises ConfigError for what is missing."""
         return tuple(_stat(path) for path in (self.ca, self.certificate, self.key))

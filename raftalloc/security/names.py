@@ -39,6 +39,11 @@ class Identity:
         return f"spiffe://raftalloc/{self.cluster_id}/{self.role}/{self.name}"
 
 
+def is_name(text: str) -> bool:
+    """Whether somebody may be called that."""
+    return re.fullmatch(NAME_PATTERN, text) is not None
+
+
 def identity_of(uris: Iterable[str]) -> Identity | None:
     """The identity that the URIs of a certificate give; None where it is not exactly one of ours."""
     found = [match for uri in uris if (match := _URI.fullmatch(uri))]

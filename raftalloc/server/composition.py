@@ -207,7 +207,7 @@ def _backend(
         calls_max=config.limits.concurrent_calls,
         call_seconds_max=config.timeouts.call_ms / 1000,
     )
-    forwarder = Forwarder()
+    forwarder = Forwarder(config.tls_files(parts.leadership.replica_id))
     opening.push_async_callback(forwarder.close)
     quarantine = parts.quarantine
     past = PastReads(parts.past, parts.clock)

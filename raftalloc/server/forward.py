@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING, Final
 
 import grpc
 
+from raftalloc.client.secure import SecureChannels
 from raftalloc.errors import NoLeader, OutcomeUnknown
-from raftalloc.server.rpc import HOP, READ, REQUEST_ID
+from raftalloc.server.rpc import HOP, PRINCIPAL_KEY, READ, REQUEST_ID
 from raftalloc.server.status import PassedOn, Status
 
 if TYPE_CHECKING:
+    from raftalloc.security.files import TlsFiles
     from raftalloc.server.rpc import Call, Rpc
 
 _OPTIONS: Final = (
@@ -29,9 +31,10 @@ _NEVER_SENT: Final = ("failed to connect", "connection refused")
 class Forwarder:
     """Channels to the other replicas, opened when first needed."""
 
-    def __init__(self) -> None:
-        """Nothing is opened yet."""
-        self._channels: dict[str, grpc.aio.Channel] = {}
+    def __init__(self, tls: TlsFiles | None = None) -> None:
+        """Nothing is opened yet. tls: this replica's files; None is without TLS."""
+        self._tls = tls
+        self._channels: dict[str, SecureChannels] = {}
         self._calls: dict[tuple[str, str], grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]] = {}
 
     async def unary(self, address: str, rpc: Rpc, data: bytes, call: Call) -> bytes:
@@ -39,15 +42,17 @@ class Forwarder:
         send = self._calls.get((address, rpc.path))
         if send is None:
             # Without serializers bytes go out and come in as they are.
-            send = self._channel(address).unary_unary(rpc.path)
+            send = self._channels_to(address).current().unary_unary(rpc.path)
             self._calls[address, rpc.path] = send
-        metadata = [(HOP, "1"), (REQUEST_ID, call.request_id)]
+        metadata = [(HOP, "1"), (REQUEST_ID, call.request_id), (PRINCIPAL_KEY, call.principal)]
         if READ in call.metadata:
             metadata.append((READ, str(call.metadata[READ])))
         outgoing = send(data, timeout=call.seconds, metadata=tuple(metadata))
         try:
             answer = await outgoing
         except grpc.aio.AioRpcError as error:
+            if error.code() is grpc.StatusCode.UNAVAILABLE and self._channels_to(address).renew():
+                self._calls = {key: kept for key, kept in self._calls.items() if key[0] != address}
             raise _error_of(error, address) from error
         for key, value in await outgoing.trailing_metadata() or ():
             if key.startswith("raftalloc-"):
@@ -61,9 +66,9 @@ class Forwarder:
         for channel in channels:
             await channel.close()
 
-    def _channel(self, address: str) -> grpc.aio.Channel:
+    def _channels_to(self, address: str) -> SecureChannels:
         if address not in self._channels:
-            self._channels[address] = grpc.aio.insecure_channel(address, options=_OPTIONS)
+            self._channels[address] = SecureChannels(address, self._tls, _OPTIONS)
         return self._channels[address]
 
 

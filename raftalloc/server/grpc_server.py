@@ -6,7 +6,8 @@ Requests are taken as bytes: a follower hands them on to the leader without look
 from __future__ import annotations
 
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any, Final
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import grpc
 from grpc_health.v1 import (  # type: ignore[import-untyped]  # ships no types
@@ -16,27 +17,46 @@ from grpc_health.v1 import (  # type: ignore[import-untyped]  # ships no types
 )
 from grpc_reflection.v1alpha import reflection  # type: ignore[import-untyped]  # ships no types
 
-from raftalloc.server.rpc import SERVICES, Call
+from raftalloc.errors import Unauthenticated
+from raftalloc.security.contexts import Reloading
+from raftalloc.security.names import REPLICA, Identity, identity_of
+from raftalloc.server.rpc import PRINCIPAL_KEY, SERVICES, Call
 from raftalloc.server.status import status_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
     from raftalloc.config import Address
+    from raftalloc.security.files import TlsFiles
     from raftalloc.server.backend import Backend
     from raftalloc.server.rpc import Rpc
 
 ANSWER_BYTES_MAX: Final = 64 << 20
 METADATA_BYTES_MAX: Final = 16 << 10
+_NAMES: Final = "peer_spiffe_id"
+"""What gRPC calls the URI in a certificate's names."""
 _Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class GrpcServer:
     """One listening port."""
 
-    def __init__(self, backend: Backend, *, message_bytes: int) -> None:
-        """`message_bytes`: of a request, at most; larger ones are RESOURCE_EXHAUSTED."""
+    def __init__(
+        self,
+        backend: Backend,
+        *,
+        message_bytes: int,
+        tls: TlsFiles | None = None,
+        cluster_id: str = "",
+    ) -> None:
+        """`message_bytes`: of a request, at most; larger ones are RESOURCE_EXHAUSTED.
+
+        tls: who calls shows a certificate of this group, and is its principal; None is without TLS, and everybody is
+        the principal `local`. Raises ConfigError for files that cannot be used.
+        """
         self._backend = backend
+        self._files = Reloading(tls) if tls is not None else None
+        self._cluster_id = cluster_id
         self._server = grpc.aio.server(
             options=(
                 # Else a second process could take the same port, and the kernel would share the calls out.
@@ -56,7 +76,10 @@ class GrpcServer:
 
     async def start(self, address: Address) -> None:
         """Listen; not serving until `set_serving` says so. Raises RuntimeError where the address is taken."""
-        self._server.add_insecure_port(str(address))
+        if self._files is None:
+            self._server.add_insecure_port(str(address))
+        else:
+            self._server.add_secure_port(str(address), credentials_of(self._files))
         await self.set_serving(serving=False)
         await self._server.start()
 
@@ -72,6 +95,24 @@ class GrpcServer:
         await self._health.enter_graceful_shutdown()
         await self._server.stop(grace_seconds)
 
+    async def _call_of(self, context: _Context) -> Call:
+        """The call, and whose it is. Ends it where its certificate is of another group."""
+        metadata = {str(key): value for key, value in context.invocation_metadata() or ()}
+        seconds = context.time_remaining()
+        if self._files is None:
+            return Call(metadata=metadata, seconds=seconds)
+        identity = _identity(tuple(context.auth_context().get(_NAMES, ())))
+        if identity is None or identity.cluster_id != self._cluster_id:
+            whose = identity.uri if identity else "nobody of ours"
+            problem = f"the certificate is of {whose}; this is group {self._cluster_id!r}"
+            await _abort(context, Call(), Unauthenticated(problem))
+            raise AssertionError("an aborted call goes on")
+        principal = identity.name
+        if identity.role == REPLICA:
+            # Another replica hands a call on, and says whose it is; from anybody else that would be a lie.
+            principal = str(metadata.get(PRINCIPAL_KEY, principal))
+        return Call(principal, metadata=metadata, seconds=seconds)
+
     def _service(self, service: str) -> grpc.GenericRpcHandler:
         """Every method of one service."""
         handlers = {}
@@ -85,7 +126,7 @@ class GrpcServer:
         """Bytes in and out; without serializers gRPC leaves them as they are."""
 
         async def unary(data: bytes, context: _Context) -> bytes:
-            call = _call_of(context)
+            call = await self._call_of(context)
             try:
                 answer = await self._backend.unary(rpc, data, call)
             except Exception as error:  # noqa: BLE001 - the RPC boundary; bugs were logged by the gate
@@ -94,7 +135,7 @@ class GrpcServer:
             return answer
 
         async def stream(data: bytes, context: _Context) -> AsyncIterator[bytes]:
-            call = _call_of(context)
+            call = await self._call_of(context)
             try:
                 async with aclosing(self._backend.stream(rpc, data, call)) as answers:
                     async for answer in answers:
@@ -104,7 +145,7 @@ class GrpcServer:
             _set_trailing(context, call)
 
         async def duplex(requests: AsyncIterator[bytes], context: _Context) -> AsyncIterator[bytes]:
-            call = _call_of(context)
+            call = await self._call_of(context)
             try:
                 async with aclosing(self._backend.duplex(requests, call)) as answers:
                     async for answer in answers:
@@ -120,9 +161,28 @@ class GrpcServer:
         return grpc.unary_unary_rpc_method_handler(unary)
 
 
-def _call_of(context: _Context) -> Call:
-    metadata = {str(key): value for key, value in context.invocation_metadata() or ()}
-    return Call(metadata=metadata, seconds=context.time_remaining())
+def credentials_of(files: Reloading) -> grpc.ServerCredentials:
+    """Server TLS that asks for certificates; files that were replaced are used for connections from then on."""
+
+    def current() -> grpc.ServerCertificateConfiguration:
+        pem = files.pem
+        return grpc.ssl_server_certificate_configuration([(pem.key, pem.certificate)], pem.ca)
+
+    def fetch() -> grpc.ServerCertificateConfiguration | None:
+        """Called before each handshake, in a thread of gRPC."""
+        return current() if files.changed() else None
+
+    # The stubs do not know that None stands for "as before".
+    changed = cast("Callable[[], grpc.ServerCertificateConfiguration]", fetch)
+    return grpc.dynamic_ssl_server_credentials(
+        current(), changed, require_client_authentication=True
+    )
+
+
+@lru_cache(maxsize=4_096)
+def _identity(names: tuple[bytes, ...]) -> Identity | None:
+    """Of the names in a certificate."""
+    return identity_of(name.decode("ascii", "replace") for name in names)
 
 
 def _set_trailing(context: _Context, call: Call) -> None:

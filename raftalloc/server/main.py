@@ -17,10 +17,12 @@ from typing import TYPE_CHECKING, Final
 
 from raftalloc.config import load_config
 from raftalloc.errors import ConfigError, DataDirectoryError, RaftallocError
+from raftalloc.security.inspection import check_own_files
 from raftalloc.server.composition import installed_version, open_replica
 from raftalloc.server.grpc_server import GrpcServer
 from raftalloc.server.http import HttpServer
 from raftalloc.server.parts import system_ports
+from raftalloc.system import SystemClock
 from raftalloc.telemetry.logs import configure, get_logger
 
 if TYPE_CHECKING:
@@ -63,9 +65,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 0
         replica = config.replica(parsed.replica)
         directory = parsed.data_dir or config.data_directory(replica.replica_id)
+        warning = check_tls(config, replica)
         if parsed.check:
             return 0
         configure(config.logging.level, config.logging.format, replica.replica_id)
+        if warning:
+            log.warning("certificate ends soon", what=warning)
         asyncio.run(serve(config, replica, os.path.abspath(directory), system_ports()))
     except ConfigError as error:
         return _refuse(str(error), EXIT_CONFIG)
@@ -85,7 +90,12 @@ async def serve(config: Config, replica: Replica, directory: str, ports: Ports) 
     running = await open_replica(
         config, replica.replica_id, ports=ports, directory=directory, on_fatal=_die
     )
-    grpc_server = GrpcServer(running.backend, message_bytes=config.limits.message_bytes)
+    grpc_server = GrpcServer(
+        running.backend,
+        message_bytes=config.limits.message_bytes,
+        tls=config.tls_files(replica.replica_id),
+        cluster_id=config.cluster_id,
+    )
     http_server = HttpServer(
         metrics=running.metrics.render, health=running.health, ready=running.ready
     )
@@ -97,6 +107,15 @@ async def serve(config: Config, replica: Replica, directory: str, ports: Ports) 
         await _until(stop, running, grpc_server)
     finally:
         await _shut_down(config, running, grpc_server, http_server)
+
+
+def check_tls(config: Config, replica: Replica) -> str:
+    """Raise ConfigError for certificates that will not do; answers a warning, or nothing."""
+    files = config.tls_files(replica.replica_id)
+    if files is None:
+        return ""
+    now_s = SystemClock().wall_ms() // 1000
+    return check_own_files(files, config.cluster_id, replica.replica_id, now_s)
 
 
 def check_ports(net: Net | LocalNetwork, config: Config, replica: Replica) -> None:

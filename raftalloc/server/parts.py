@@ -18,7 +18,9 @@ from raftalloc.core.commands import SetQueue
 from raftalloc.errors import RaftallocError
 from raftalloc.raft.beside import Beside
 from raftalloc.raft.disk import SystemLogDisk
+from raftalloc.raft.local import LocalNetwork
 from raftalloc.raft.timing import Timing
+from raftalloc.security.contexts import TlsContexts
 from raftalloc.server.leadership import Leadership
 from raftalloc.server.measured import MeasuredLogDisk, MeasuredReplica, MeasuredStore
 from raftalloc.server.quarantine import Quarantine
@@ -47,7 +49,6 @@ if TYPE_CHECKING:
 
     from raftalloc.config import Config
     from raftalloc.ports import Clock, Disk, EventReader, LogDisk, Net, PrunableStore, Rng, Spawn
-    from raftalloc.raft.local import LocalNetwork
     from raftalloc.storage.directory import DataDirectory
     from raftalloc.telemetry.metrics import Metrics
 
@@ -254,6 +255,7 @@ class Opener:
                 may_apply=gossip.skips.may_apply,
             ),
             timing=self._timing(),
+            security=self._security(),
             count=self.metrics.link,
             machine=images,
         )
@@ -330,6 +332,13 @@ class Opener:
         )
         self.opening.push_async_callback(past.close)
         return past
+
+    def _security(self) -> TlsContexts | None:
+        """TLS between members; none where there are no sockets."""
+        files = self.config.tls_files(self.replica_id)
+        if files is None or isinstance(self.ports.net, LocalNetwork):
+            return None
+        return TlsContexts(files)
 
     def _peers(self) -> dict[str, tuple[str, int]]:
         """Raft addresses by replica id; embedded there is one, without an address."""

@@ -38,6 +38,8 @@ REQUEST_ID: Final = "raftalloc-request-id"
 """Request metadata: what to call this request in the logs."""
 
 PRINCIPAL: Final = "local"
+PRINCIPAL_KEY: Final = "raftalloc-principal"
+"""Whose call a replica hands on; believed only from who has a replica's certificate."""
 """Who asks, until certificates say it (design 9.16)."""
 
 _FILES: Final = (

@@ -222,7 +222,7 @@ def test_the_agent_as_a_process_keeps_its_node_ready_until_it_is_told_to_stop(
         process = await asyncio.create_subprocess_exec(
             sys.executable, *command, stderr=subprocess.DEVNULL, env=dict(os.environ)
         )
-        async with Client(group.endpoints) as client:
+        async with Client(group.endpoints, tls=group.tls) as client:
             await until(client, "STATE_READY")
             await asyncio.sleep(2)
             assert await state(client) == "STATE_READY"

@@ -62,7 +62,7 @@ async def _play(plan: Plan, victims: Victims, report: Report, say: Callable[[str
     group.start()
     await group.wait_answering()
     await group.wait_leader()
-    async with Client(group.endpoints) as client:
+    async with Client(group.endpoints, tls=group.tls) as client:
         await register(client, plan.nodes)
         load = Load(client, plan.seed)
         try:

@@ -83,7 +83,7 @@ def test_a_replica_whose_store_was_falsified_is_found_out_and_made_anew(tmp_path
             leader = await group.wait_leader()
             victim = next(each for each in group.replica_ids if each != leader)
             data = tmp_path / "data" / victim
-            async with Client(group.endpoints) as client:
+            async with Client(group.endpoints, tls=group.tls) as client:
                 node = fleet_pb2.RegisterNodeRequest(
                     node_id="n", capacity={"cpu": 100_000}, static=True
                 )

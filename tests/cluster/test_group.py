@@ -76,7 +76,7 @@ def test_nothing_is_lost_or_doubled_when_the_leader_is_killed_under_load(tmp_pat
             group.start()
             leader = await group.wait_leader()
             told, ended = Acknowledged(), asyncio.Event()
-            async with Client(group.endpoints) as client:
+            async with Client(group.endpoints, tls=group.tls) as client:
                 await register(client)
                 work = [
                     asyncio.create_task(worker(client, number, told, ended)) for number in range(6)
@@ -130,7 +130,7 @@ def test_state_is_there_again_after_a_clean_restart_and_after_a_kill(tmp_path, r
             for number, end in enumerate((signal.SIGTERM, signal.SIGKILL, None)):
                 group.start()
                 await group.wait_leader()
-                async with Client(group.endpoints) as client:
+                async with Client(group.endpoints, tls=group.tls) as client:
                     nodes = (await client.fleet.list_nodes()).nodes
                     assert [node.node_id for node in nodes] == [
                         f"n-{each}" for each in range(number)

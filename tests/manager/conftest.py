@@ -40,7 +40,7 @@ def make(request: pytest.FixtureRequest, tmp_path: Path) -> Make:
     if request.param == "embedded":
         return lambda: ResourceManager(data_dir=str(tmp_path / "data"))
     group: LocalGroup = request.getfixturevalue("group")
-    return lambda: ResourceManager(endpoints=group.endpoints)
+    return lambda: ResourceManager(endpoints=group.endpoints, tls=group.tls)
 
 
 @pytest.fixture

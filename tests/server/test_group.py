@@ -83,7 +83,7 @@ class Group:
 
 
 def configured(path: Path, ports: Sequence[int]) -> Config:
-    text = '[cluster]\nid = "t"\n[storage]\nevent_store = "inline"\n'
+    text = '[cluster]\nid = "t"\n[storage]\nevent_store = "inline"\n[tls]\nmode = "off"\n'
     text += f"[limits]\nmessage_bytes = {MESSAGE_BYTES}\n"
     for row in range(3):
         text += f"[replicas.n{row}]\n"

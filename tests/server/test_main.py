@@ -31,7 +31,10 @@ START_SECONDS = 30
 def configured(path: Path, ports: list[int]) -> Path:
     names = ("grpc", "raft", "http")
     lines = [f'{name} = "127.0.0.1:{port}"' for name, port in zip(names, ports, strict=True)]
-    text = '[cluster]\nid = "t"\n[logging]\nformat = "json"\n[replicas.n1]\n' + "\n".join(lines)
+    text = (
+        '[cluster]\nid = "t"\n[logging]\nformat = "json"\n[tls]\nmode = "off"\n[replicas.n1]\n'
+        + "\n".join(lines)
+    )
     (path / "cluster.toml").write_text(text + "\n")
     return path / "cluster.toml"
 

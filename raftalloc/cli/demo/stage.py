@@ -78,7 +78,7 @@ async def run(scene: Scene, say: Callable[[str], None]) -> Report:
     await group.wait_answering()
     leader = await group.wait_leader()
     say(f"{leader} leads")
-    async with Client(group.endpoints) as client:
+    async with Client(group.endpoints, tls=group.tls) as client:
         say(
             f"registering {plan.nodes} nodes, {len(fleet.PROVIDERS)} providers, {len(fleet.QUOTAS)} quotas"
         )
