@@ -1,14 +1,16 @@
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
-from raftalloc.config import Address, embedded_config, load_config, variable_of
+from raftalloc.config import Address, embedded_config, load_config, tls_of_client, variable_of
 from raftalloc.config.options import SECTIONS
 from raftalloc.errors import ConfigError
+from raftalloc.security.files import TlsFiles
 
 EXAMPLE = Path(__file__).resolve().parents[1] / "cluster.toml"
 ONE = """\
@@ -41,7 +43,7 @@ def test_the_example_is_three_replicas_on_loopback_with_the_defaults():
     assert config.endpoints() == ("127.0.0.1:7001", "127.0.0.1:7002", "127.0.0.1:7003")
     assert config.replica("n2").http == Address("127.0.0.1", 7202)
     for name, kind in SECTIONS.items():
-        if name != "storage":
+        if name not in ("storage", "tls"):
             assert getattr(config, name) == kind(), name
 
 
@@ -51,7 +53,9 @@ def test_the_example_documents_every_option_with_its_default():
         section = re.search(rf"^\[{name}\]\n(.*?)(?=^\[|\Z)", text, re.M | re.S)
         assert section, f"[{name}] is missing"
         for option in fields(kind):
-            default = option.default
+            # The example's certificates are the local group's, which `raftalloc up` makes.
+            tls = (name, option.name) == ("tls", "directory")
+            default = "local/certs" if tls else option.default
             shown = f'"{default}"' if isinstance(default, str) else str(default)
             line = rf"^(# )?{option.name} = {re.escape(shown)}$"
             assert re.search(line, section[1], re.M), f"{name}.{option.name} = {shown} is missing"
@@ -61,7 +65,7 @@ def test_an_example_with_everything_uncommented_is_the_same_configuration(tmp_pa
     text = re.sub(r"^# ([a-z_]+ = )", r"\1", EXAMPLE.read_text(), flags=re.M)
     full, plain = load_config(written(tmp_path, text), {}), load_config(EXAMPLE, {})
     for name in SECTIONS:
-        if name != "storage":
+        if name not in ("storage", "tls"):
             assert getattr(full, name) == getattr(plain, name)
 
 
@@ -122,13 +126,28 @@ def test_variables_of_others_with_our_prefix_are_left_alone(tmp_path: Path):
         ),
         (
             ONE.replace("127.0.0.1:1002", "0.0.0.0:1002"),
-            "FILE:6: replicas.n1.raft: 0.0.0.0 is not a loopback address",
+            "FILE:6: replicas.n1.raft: 0.0.0.0 is no address of a machine",
+        ),
+        (
+            ONE.replace("127.0.0.1:1002", "10.0.0.1:1002") + '[tls]\nmode = "off"\n',
+            "FILE:6: replicas.n1.raft: 10.0.0.1 is not a loopback address, and TLS is off",
+        ),
+        (
+            ONE.replace("127.0.0.1:1001", "10.0.0.1:1001") + '[tls]\nmode = "off"\n',
+            "FILE:5: replicas.n1.grpc: 10.0.0.1 is not a loopback address, and TLS is off",
+        ),
+        (
+            ONE.replace("127.0.0.1:1003", "10.0.0.1:1003"),
+            "FILE:7: replicas.n1.http: 10.0.0.1 is not a loopback address, and the HTTP port has no",
+        ),
+        (
+            ONE.replace("replicas.n1", "replicas.client"),
+            "FILE:4: replicas.client: client is what another certificate is called",
         ),
         (
             ONE.replace("127.0.0.1:1002", "localhost:1002"),
             "FILE:6: replicas.n1.raft: host 'localhost' is not an IP address",
         ),
-        (ONE.replace("127.0.0.1:1002", "[::1]:1002"), "FILE:6: replicas.n1.raft: [::1]:1002 is IP"),
         (ONE.replace(":1002", ":0"), "FILE:6: replicas.n1.raft: port 0 is out of bounds"),
         (ONE.replace(":1002", ""), "FILE:6: replicas.n1.raft: '127.0.0.1' is not an address"),
         (ONE.replace('http = "127.0.0.1:1003"', ""), "FILE:4: replicas.n1: has no http address"),
@@ -200,3 +219,50 @@ def test_an_unknown_replica_is_named_with_those_there_are(tmp_path: Path):
 
 def test_a_variable_is_called_after_section_and_option():
     assert variable_of("limits", "message_bytes") == "RAFTALLOC_LIMITS_MESSAGE_BYTES"
+
+
+def test_with_tls_replicas_may_be_anywhere_and_http_where_it_is_allowed(tmp_path: Path):
+    text = ONE.replace("127.0.0.1:1001", "10.0.0.1:1001").replace("127.0.0.1:1002", "[fd00::1]:2")
+    text = text.replace("127.0.0.1:1003", "0.0.0.0:1003")
+    (tmp_path / "c.toml").write_text(text + '[http]\nbeyond_loopback = "allow"\n')
+    config = load_config(tmp_path / "c.toml", {})
+    assert config.replica("n1").raft == Address("fd00::1", 2)
+    assert config.tls_addresses() == {"n1": ("10.0.0.1", "fd00::1")}
+
+
+def test_certificates_are_looked_for_beside_the_file_by_the_replicas_name(tmp_path: Path):
+    (tmp_path / "c.toml").write_text(ONE)
+    config = load_config(tmp_path / "c.toml", {})
+    expected = TlsFiles(*(str(tmp_path / "certs" / f"{n}.pem") for n in ("ca", "n1", "n1-key")))
+    assert config.tls_files("n1") == expected
+    assert config.tls_files("client") == TlsFiles.of_client(tmp_path / "certs")
+    elsewhere = load_config(
+        tmp_path / "c.toml", {"RAFTALLOC_TLS_DIRECTORY": "/etc/x", "RAFTALLOC_TLS_KEY": "/run/key"}
+    ).tls_files("n1")
+    assert elsewhere == TlsFiles("/etc/x/ca.pem", "/etc/x/n1.pem", "/run/key")
+    off = load_config(tmp_path / "c.toml", {"RAFTALLOC_TLS_MODE": "off"})
+    assert off.tls_files("n1") is None
+
+
+def test_a_client_finds_certificates_in_the_environment_or_in_the_local_group(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    here = ["127.0.0.1:1001"]
+    assert tls_of_client(here, {}) is None
+    assert tls_of_client(here, {"RAFTALLOC_TLS_DIRECTORY": "d"}) == TlsFiles.of_client("d")
+    single = {"RAFTALLOC_TLS_CA": "a", "RAFTALLOC_TLS_CERTIFICATE": "b", "RAFTALLOC_TLS_KEY": "c"}
+    assert tls_of_client(here, single) == TlsFiles("a", "b", "c")
+    with pytest.raises(ConfigError, match="RAFTALLOC_TLS_CERTIFICATE: is missing"):
+        tls_of_client(here, {"RAFTALLOC_TLS_CA": "a"})
+    with pytest.raises(ConfigError, match="set RAFTALLOC_TLS_DIRECTORY"):
+        tls_of_client(here, {"RAFTALLOC_TLS_MODE": "mutual"})
+    (tmp_path / "local").mkdir()
+    (tmp_path / "local" / "group.toml").write_text(ONE)
+    record = {"config": str(tmp_path / "local" / "group.toml"), "replicas": {}}
+    (tmp_path / "local" / "run.json").write_text(json.dumps(record))
+    assert tls_of_client(here, {}) == TlsFiles.of_client(tmp_path / "local" / "certs")
+    assert tls_of_client(["127.0.0.1:9"], {}) is None
+    assert tls_of_client(here, {"RAFTALLOC_TLS_MODE": "off"}) is None
+    (tmp_path / "local" / "run.json").write_text("half")
+    assert tls_of_client(here, {}) is None

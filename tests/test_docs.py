@@ -227,4 +227,4 @@ def test_the_changelog_knows_the_version():
 
 def test_the_readme_says_what_is_not_safe_yet():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert "authenticated: so it listens on loopback" in " ".join(readme.replace(">", "").split())
+    assert "there are no permissions" in " ".join(readme.replace(">", "").split())

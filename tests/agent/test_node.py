@@ -219,8 +219,9 @@ def test_the_agent_as_a_process_keeps_its_node_ready_until_it_is_told_to_stop(
         await group.wait_leader()
         endpoints = ",".join(group.endpoints)
         command = ["-m", "raftalloc.agent", "--endpoints", endpoints, "--node-id", "box"]
+        environment = {**os.environ, "RAFTALLOC_TLS_DIRECTORY": group.config.tls.directory}
         process = await asyncio.create_subprocess_exec(
-            sys.executable, *command, stderr=subprocess.DEVNULL, env=dict(os.environ)
+            sys.executable, *command, stderr=subprocess.DEVNULL, env=environment
         )
         async with Client(group.endpoints, tls=group.tls) as client:
             await until(client, "STATE_READY")

@@ -172,7 +172,7 @@ def test_when_the_leader_is_killed_the_manager_goes_on_and_leases_with_it(
     run: Run, group: LocalGroup
 ) -> None:
     async def scene() -> None:
-        async with ResourceManager(endpoints=group.endpoints, timeout=20) as manager:
+        async with ResourceManager(endpoints=group.endpoints, tls=group.tls, timeout=20) as manager:
             await furnish(manager)
             held = await manager.allocate_resources(asks("survivor_1", lease_ttl=3))
             leader = await group.wait_leader()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 
 import pytest
@@ -31,7 +32,12 @@ def test_a_replay_goes_on_when_the_leader_is_killed_and_says_so(run, tmp_path, t
             for endpoint in group.endpoints:
                 arguments += ["--endpoint", endpoint]
             replaying = await asyncio.create_subprocess_exec(
-                sys.executable, "-c", REPLAY, *arguments, stdout=asyncio.subprocess.PIPE
+                sys.executable,
+                "-c",
+                REPLAY,
+                *arguments,
+                stdout=asyncio.subprocess.PIPE,
+                env={**os.environ, "RAFTALLOC_TLS_DIRECTORY": group.config.tls.directory},
             )
             await until_allocations(group, leader, at_least=20)
             await group.kill(leader)
