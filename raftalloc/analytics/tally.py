@@ -50,6 +50,11 @@ class Tally:
         """Allocations that had to make room."""
         return self.ended[PREEMPTED]
 
+    def begin(self, allocation_id: int, demand: Vector) -> None:
+        """This allocation was live before the first event we are given."""
+        self._live[allocation_id] = demand
+        self.usage.take(demand)
+
     def missing(self, allocation_ids: range) -> int:
         """How many of these are not live: never granted, as far as the events go, or ended."""
         return sum(1 for allocation_id in allocation_ids if allocation_id not in self._live)

@@ -79,6 +79,10 @@ class Usage:
         """Those with capacity, in order of registration."""
         return [kind for kind, total in self.capacity.items() if total > 0]
 
+    def capacity_ms(self) -> dict[str, int]:
+        """Kind -> capacity x ms, until `close_mean`."""
+        return dict(self._capacity_sum)
+
     def mean_ppm(self, kind: str) -> int:
         """The share taken in the mean over time, until `close_mean`."""
         return _ppm(self._used_sum[kind], self._capacity_sum[kind])

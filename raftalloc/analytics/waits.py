@@ -26,6 +26,12 @@ class Waits:
         """Grants of this priority."""
         return sum(self._counts.get(priority, {}).values())
 
+    def mean_ms(self, priority: int) -> int:
+        """The mean wait, rounded down; 0: none."""
+        lengths = self._counts.get(priority, {})
+        total = sum(waited_ms * count for waited_ms, count in lengths.items())
+        return total // max(1, sum(lengths.values()))
+
     def quantile_ms(self, priority: int, percent: int) -> int:
         """The shortest wait that `percent` of the grants did not exceed (nearest rank); 0: none."""
         assert 0 < percent <= 100

@@ -389,6 +389,14 @@ class EventsService(Service):
             self._method("Read"), request, events_pb2.ReadResponse, timeout=timeout, stale=stale
         )
 
+    async def read_blocks(
+        self, request: events_pb2.ReadBlocksRequest, *, timeout: float | None = None
+    ) -> events_pb2.ReadBlocksResponse:
+        """A page of blocks, as they are stored. Raises Compacted."""
+        return await self._caller.read(
+            self._method("ReadBlocks"), request, events_pb2.ReadBlocksResponse, timeout=timeout
+        )
+
     async def history(
         self,
         request: events_pb2.HistoryRequest,
@@ -467,6 +475,12 @@ class AdminService(Service):
             admin_pb2.TransferLeadershipResponse,
             timeout=timeout,
         )
+
+    async def read_state(
+        self, request: admin_pb2.ReadStateRequest, *, timeout: float | None = None
+    ) -> admin_pb2.ReadStateResponse:
+        """A part of the state at a moment, as bytes. Raises Compacted."""
+        return await self._read("ReadState", request, admin_pb2.ReadStateResponse, timeout=timeout)
 
     async def snapshot(
         self,

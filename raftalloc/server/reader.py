@@ -60,6 +60,7 @@ class Reader:
                 return self._fold(*arguments)
             case "read":
                 self._reads.still.state = self._rewound.state
+                self._reads.still.chain = self._rewound.chain
                 return await self._reads.answer(*arguments)
             case "digest":
                 return content_digest(self._rewound.state).encode()

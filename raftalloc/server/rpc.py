@@ -83,9 +83,11 @@ _NOT_LEADER: Final = {
     "Simulation/WhatIf": Route.READ,
     "Events/Watch": Route.LOCAL,
     "Events/Read": Route.LOCAL,
+    "Events/ReadBlocks": Route.LOCAL,
     "Events/History": Route.READ,
     "Admin/Status": Route.LOCAL,
     "Admin/Snapshot": Route.LOCAL,
+    "Admin/ReadState": Route.LOCAL,
 }
 
 
@@ -133,8 +135,8 @@ def dated_table(servicers: Mapping[str, object]) -> dict[str, Rpc]:
     found = {}
     for service in SERVICES.values():
         for method in service.methods if service.name in servicers else ():
-            rpc = _rpc(service, method, servicers[service.name])
-            if rpc.is_dated:
+            if _is_dated(method):
+                rpc = _rpc(service, method, servicers[service.name])
                 found[rpc.path] = rpc
     return found
 
@@ -149,6 +151,10 @@ def _rpc(service: ServiceDescriptor, method: MethodDescriptor, servicer: object)
         route=_NOT_LEADER.get(name, Route.LEADER),
         client_streams=method.client_streaming,
         server_streams=method.server_streaming,
-        is_dated="at_index" in method.input_type.fields_by_name,
+        is_dated=_is_dated(method),
         handler=getattr(servicer, method.name),
     )
+
+
+def _is_dated(method: MethodDescriptor) -> bool:
+    return "at_index" in method.input_type.fields_by_name

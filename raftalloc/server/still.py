@@ -6,12 +6,14 @@ same exception again on the other side.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
-from raftalloc.api.v1 import types_pb2
+from raftalloc.api.v1 import admin_pb2, types_pb2
 from raftalloc.core import views
+from raftalloc.core.codec import CHAIN_START, encode_state
 from raftalloc.core.state import State
 from raftalloc.errors import InvalidRequest, RaftallocError, Rejected, ReplicaFailed
+from raftalloc.server import checks, convert
 from raftalloc.server.rpc import Call, dated_table
 from raftalloc.server.servicers.allocator import AllocatorServicer
 from raftalloc.server.servicers.fleet import FleetServicer
@@ -36,6 +38,9 @@ if TYPE_CHECKING:
     from raftalloc.service.ticker import Ticker
 
 
+STATE_PART_BYTES: Final = 1 << 20
+
+
 class StillState:
     """A state in the place of an engine, a clock, queries and a submitter. It knows what the state knows."""
 
@@ -43,6 +48,7 @@ class StillState:
         """The state before the first entry."""
         self.state = State.genesis()
         self.clock_ms = 0
+        self.chain: bytes = CHAIN_START
 
     @property
     def index(self) -> int:
@@ -60,6 +66,33 @@ class StillState:
     async def submit(self, asked: Sequence[Asked]) -> None:
         """Nobody changes the past."""
         raise AssertionError(f"{len(asked)} commands for a state that stands still")
+
+
+class StateServicer:
+    """Admin/ReadState: the bytes of the state, in parts. Those of the last state asked for are kept."""
+
+    def __init__(self, still: StillState) -> None:
+        """Over this state."""
+        self._still = still
+        self._of: State | None = None
+        self._index = -1
+        self._data = b""
+
+    async def ReadState(
+        self, request: admin_pb2.ReadStateRequest, call: Call
+    ) -> admin_pb2.ReadStateResponse:
+        """A part that begins at `offset`."""
+        convert.no_surplus(request)
+        offset = checks.identifier("offset", request.offset)
+        state = self._still.state
+        if state is not self._of or state.index != self._index:
+            self._of, self._index, self._data = state, state.index, encode_state(state)
+        return admin_pb2.ReadStateResponse(
+            index=state.index,
+            total_bytes=len(self._data),
+            part=self._data[offset : offset + STATE_PART_BYTES],
+            chain_digest=self._still.chain.hex(),
+        )
 
 
 class StillReads:
@@ -83,6 +116,7 @@ def _servicers(still: StillState, default_policy: int) -> Mapping[str, object]:
     engine = cast("Engine", still)
     writer = Writer(cast("Submitter", still))
     return {
+        "Admin": StateServicer(still),
         "Allocator": AllocatorServicer(
             engine=engine,
             writer=writer,

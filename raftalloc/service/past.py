@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgpack
 
-from raftalloc.core import codec
 from raftalloc.errors import (
     Compacted,
     DataDirectoryError,
@@ -25,6 +24,7 @@ from raftalloc.errors import (
     ReplicaFailed,
     Unavailable,
 )
+from raftalloc.service.retention import first_since
 from raftalloc.telemetry.logs import get_logger
 
 if TYPE_CHECKING:
@@ -146,21 +146,12 @@ class PastStates:
         return at.index
 
     async def _index_at(self, time_ms: int, head: int) -> int:
-        """Time and index rise together: the last index that is not later is found by bisection."""
+        """The last index that is not later."""
         now_ms = max(self._cluster_clock.now_ms(), self._engine.state.now_ms)
         if time_ms > now_ms:
             remedy = f"it is {now_ms} in the group; ask a what-if to advance the clock"
             raise InvalidRequest("at_time_ms", f"{time_ms} has not come yet", remedy)
-        low, _ = await self._store.bounds()
-        low, high = low, head + 1
-        while low < high:
-            middle = (low + high) // 2
-            found = await self._store.read(middle, 1)
-            if found and codec.decode_block(found[0][1]).at_ms <= time_ms:
-                low = found[0][0] + 1
-            else:
-                high = middle
-        return max(low - 1, 0)
+        return max(0, min(head, await first_since(self._store, time_ms + 1) - 1))
 
     async def _missing(self, index: int, block_index: int) -> Exception:
         """Why the state at `index` cannot be had: the block before `block_index` is not there."""

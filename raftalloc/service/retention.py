@@ -44,7 +44,7 @@ class Retention:
             return 0
         below = lowest
         if self._age_ms_max:
-            below = max(below, await _first_since(self._store, now_ms - self._age_ms_max))
+            below = max(below, await first_since(self._store, now_ms - self._age_ms_max))
         if self._bytes_max:
             size = await self._store.size()
             if size > self._bytes_max:
@@ -54,7 +54,7 @@ class Retention:
         return min(below, snapshots[-1] + 1, highest)
 
 
-async def _first_since(store: EventStore, at_ms: int) -> int:
+async def first_since(store: EventStore, at_ms: int) -> int:
     """The lowest index whose block is not older than `at_ms`; above all if there is none."""
     low, high = await store.bounds()
     high += 1

@@ -44,7 +44,7 @@ class Rewound:
         """At the beginning."""
         self._snapshots = snapshots
         self.state = State.genesis()
-        self._chain: bytes = codec.CHAIN_START
+        self.chain: bytes = codec.CHAIN_START
 
     def rewind(self, index: int) -> int:
         """Stand at or below `index`; answers where: blocks from the next index on are to be folded."""
@@ -64,12 +64,12 @@ class Rewound:
         Raises MissingBlocks, DataDirectoryError; then it stands at the beginning again.
         """
         for index, data in blocks:
-            previous = self._chain
+            previous = self.chain
             if index > until:
                 self._check_missing(previous, index, data)
                 return
             try:
-                self._chain = fold_block(self.state, previous, index, data)
+                self.chain = fold_block(self.state, previous, index, data)
             except DataDirectoryError:
                 self._check_missing(previous, index, data)
                 self.forget()
@@ -77,7 +77,7 @@ class Rewound:
 
     def forget(self) -> None:
         """Stand at the beginning, and hold nothing."""
-        self.state, self._chain = State.genesis(), codec.CHAIN_START
+        self.state, self.chain = State.genesis(), codec.CHAIN_START
 
     def fork(self) -> State:
         """A copy that has nothing in common with the state: O(state)."""
@@ -98,7 +98,7 @@ class Rewound:
             ) from error
         if not manifest.index == index == state.index:
             raise DataDirectoryError(f"the snapshot at index {index} does not fit its manifest")
-        self.state, self._chain = state, bytes.fromhex(manifest.chain)
+        self.state, self.chain = state, bytes.fromhex(manifest.chain)
 
 
 def _continues(chain: bytes, data: bytes) -> bool:

@@ -68,6 +68,17 @@ class Page:
     lowest_index: int
 
 
+@dataclass(frozen=True, slots=True)
+class BlockPage:
+    """A page of blocks, (index, bytes). from_the_first: the lowest of the store is the first there ever was."""
+
+    blocks: tuple[tuple[int, bytes], ...]
+    next_index: int
+    head_index: int
+    lowest_index: int
+    from_the_first: bool
+
+
 class Watches:
     """Every stream and page of events that this replica gives out."""
 
@@ -146,19 +157,28 @@ class Watches:
 
     async def read(self, from_index: int, limit: int, wanted: EventFilter) -> Page:
         """Events of up to `limit` entries from `from_index` on (0: from the lowest). Raises Compacted."""
+        page = await self.blocks(from_index, limit)
+        events = tuple(seen for _, data in page.blocks for seen in _of_block(data, wanted))
+        return Page(events, page.next_index, page.head_index, page.lowest_index)
+
+    async def blocks(self, from_index: int, limit: int) -> BlockPage:
+        """Up to `limit` blocks from `from_index` on (0: from the lowest), as they are stored. Raises Compacted."""
         jumps = self._jumps
         await self._refuse_compacted(from_index or 1 << 62)
         head = self._engine.index
         await self._engine.stored(head)
-        lowest, _ = await self._store.bounds()
-        blocks = await self._store.read(from_index or lowest, limit)
+        lowest = await self._store.read(0, 1)
+        lowest_index = lowest[0][0] if lowest else 0
+        blocks = await self._store.read(from_index or lowest_index, limit)
         self._refuse_jumped(jumps)
         blocks = [(index, data) for index, data in blocks if index <= head]
-        events = tuple(seen for _, data in blocks for seen in _of_block(data, wanted))
         last = blocks[-1][0] if blocks else head
         # With fewer blocks than asked for there may still be more: a page also ends by its bytes.
         more = bool(blocks) and last < head
-        return Page(events, last + 1 if more else head + 1, head, lowest)
+        is_whole = not lowest or _is_first(lowest[0][1])
+        return BlockPage(
+            tuple(blocks), last + 1 if more else head + 1, head, lowest_index, is_whole
+        )
 
     def close(self) -> None:
         """End every stream with ReplicaFailed. May be called twice."""
@@ -221,10 +241,8 @@ class Watches:
             return
         if index >= lowest[0][0]:
             return
-        block = codec.decode_block(lowest[0][1])
-        start = codec.next_chain(codec.CHAIN_START, block.index, block.entry, block.events)
-        if block.chain != start:
-            raise Compacted(index, block.index)
+        if not _is_first(lowest[0][1]):
+            raise Compacted(index, lowest[0][0])
 
 
 class _Listener:
@@ -287,6 +305,14 @@ class _Listener:
         if self._too_slow:
             raise Overloaded("this watcher reads too slowly; go on from the last index it saw")
         return []
+
+
+def _is_first(data: bytes) -> bool:
+    """Whether nothing was ever before this block."""
+    block = codec.decode_block(data)
+    return block.chain == codec.next_chain(
+        codec.CHAIN_START, block.index, block.entry, block.events
+    )
 
 
 def _of_block(data: bytes, wanted: EventFilter) -> Iterable[Seen]:

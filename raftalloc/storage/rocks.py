@@ -17,6 +17,7 @@ import struct
 from typing import TYPE_CHECKING, Final
 
 from rocksdict import (
+    AccessType,
     Checkpoint,
     DBCompressionType,
     DBRecoveryMode,
@@ -50,13 +51,19 @@ _KEYS_LENGTH: Final = struct.Struct(">I")
 class RocksStore:
     """A `ports.EventStore` in a directory, in this process: every call blocks while it works."""
 
-    def __init__(self, disk: Disk, path: str) -> None:
-        """Open or make the store below `path`. Raises DataDirectoryError: in use, or damaged."""
-        disk.make_directory(path)
+    def __init__(self, disk: Disk, path: str, *, read_only: bool = False) -> None:
+        """Open or make the store below `path`. Raises DataDirectoryError: in use, or damaged.
+
+        `read_only`: look at one that is there, as it is now, and change nothing; nobody else is kept out.
+        """
+        access = AccessType.read_only() if read_only else AccessType.read_write()
+        if not read_only:
+            disk.make_directory(path)
         self._path = path
+        self._read_only = read_only
         self._snapshots = Snapshots(disk, f"{path}/snapshots")
         try:
-            self._db: Rdict | None = Rdict(f"{path}/db", options=_options())
+            self._db: Rdict | None = Rdict(f"{path}/db", options=_options(), access_type=access)
         except Exception as error:
             # rocksdict raises bare Exception; its text is all there is.
             raise DataDirectoryError(f"{path}: {_reason(error)}") from error
@@ -168,7 +175,8 @@ class RocksStore:
         """Sync and let go. May be called twice."""
         db, self._db = self._db, None
         if db is not None:
-            db.flush_wal(sync=True)
+            if not self._read_only:
+                db.flush_wal(sync=True)
             db.close()
 
     def _open_db(self) -> Rdict:

@@ -185,9 +185,11 @@ def test_what_changes_something_goes_to_the_leader_and_reads_may_be_asked_for_el
         "Usage/Utilization",
     }
     assert by_route(Route.LOCAL) == {
+        "Admin/ReadState",
         "Admin/Snapshot",
         "Admin/Status",
         "Events/Read",
+        "Events/ReadBlocks",
         "Events/Watch",
     }
 

@@ -17,7 +17,7 @@ from raftalloc.api.v1 import (
     usage_pb2,
 )
 from raftalloc.errors import Compacted, InvalidRequest, Rejected, ReplicaFailed
-from raftalloc.server.rpc import dated_table
+from raftalloc.server.rpc import SERVICES, dated_table
 from raftalloc.server.still import error_of, refusal_of
 from tests.server.asking import allocate_request, ask, opened, register
 
@@ -125,9 +125,10 @@ def test_every_list_may_name_a_moment():
         def __getattr__(self, name: str) -> object:
             return name
 
-    names = ("Allocator", "Usage", "Reservations", "Fleet", "Quotas", "Queue", "Simulation")
+    names = [service.name for service in SERVICES.values()]
     found = {rpc.name for rpc in dated_table(dict.fromkeys(names, Anything())).values()}
     assert found == {
+        "Admin/ReadState",
         "Allocator/List",
         "Allocator/Explain",
         "Usage/Utilization",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from typing import TYPE_CHECKING, Any
 
 import msgpack
@@ -99,6 +100,7 @@ def past_of(replica: Replica, store: MemoryStore, **settings: Any) -> tuple[Past
     return states, spawn
 
 
+@functools.cache
 def walked(seed: int, steps: int = 60) -> list[bytes]:
     """The entries of a random walk through everything that can be asked."""
     walk, dice = Walk(judged=False), SeededDice(seed)

@@ -304,3 +304,60 @@ class SnapshotResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SnapshotResponse: _TypeAlias = SnapshotResponse  # noqa: Y015
+
+@_typing.final
+class ReadStateRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AT_INDEX_FIELD_NUMBER: _builtins.int
+    AT_TIME_MS_FIELD_NUMBER: _builtins.int
+    OFFSET_FIELD_NUMBER: _builtins.int
+    at_index: _builtins.int
+    """one of the two is required"""
+    at_time_ms: _builtins.int
+    offset: _builtins.int
+    def __init__(
+        self,
+        *,
+        at_index: _builtins.int = ...,
+        at_time_ms: _builtins.int = ...,
+        offset: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_index", b"at_index", "at_time_ms", b"at_time_ms", "offset", b"offset"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReadStateRequest: _TypeAlias = ReadStateRequest  # noqa: Y015
+
+@_typing.final
+class ReadStateResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INDEX_FIELD_NUMBER: _builtins.int
+    TOTAL_BYTES_FIELD_NUMBER: _builtins.int
+    PART_FIELD_NUMBER: _builtins.int
+    CHAIN_DIGEST_FIELD_NUMBER: _builtins.int
+    index: _builtins.int
+    """whose state it is: name it as at_index for the other parts"""
+    total_bytes: _builtins.int
+    part: _builtins.bytes
+    """at most 1 MiB"""
+    chain_digest: _builtins.str
+    """over every entry and event up to index"""
+    def __init__(
+        self,
+        *,
+        index: _builtins.int = ...,
+        total_bytes: _builtins.int = ...,
+        part: _builtins.bytes = ...,
+        chain_digest: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chain_digest", b"chain_digest", "index", b"index", "part", b"part", "total_bytes", b"total_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReadStateResponse: _TypeAlias = ReadStateResponse  # noqa: Y015

@@ -44,6 +44,11 @@ class AdminStub(object):
                 request_serializer=raftalloc_dot_api_dot_v1_dot_admin__pb2.TransferLeadershipRequest.SerializeToString,
                 response_deserializer=raftalloc_dot_api_dot_v1_dot_admin__pb2.TransferLeadershipResponse.FromString,
                 _registered_method=True)
+        self.ReadState = channel.unary_unary(
+                '/raftalloc.api.v1.Admin/ReadState',
+                request_serializer=raftalloc_dot_api_dot_v1_dot_admin__pb2.ReadStateRequest.SerializeToString,
+                response_deserializer=raftalloc_dot_api_dot_v1_dot_admin__pb2.ReadStateResponse.FromString,
+                _registered_method=True)
         self.Snapshot = channel.unary_unary(
                 '/raftalloc.api.v1.Admin/Snapshot',
                 request_serializer=raftalloc_dot_api_dot_v1_dot_admin__pb2.SnapshotRequest.SerializeToString,
@@ -68,6 +73,13 @@ class AdminServicer(object):
 
     def TransferLeadership(self, request, context):
         """Asks the leader to stand back in favour of another replica. FAILED_PRECONDITION if it is alone.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReadState(self, request, context):
+        """The state as bytes, in the format of snapshots, at a moment that is still kept: a part of it that begins at `offset`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -100,6 +112,11 @@ def add_AdminServicer_to_server(servicer, server):
                     servicer.TransferLeadership,
                     request_deserializer=raftalloc_dot_api_dot_v1_dot_admin__pb2.TransferLeadershipRequest.FromString,
                     response_serializer=raftalloc_dot_api_dot_v1_dot_admin__pb2.TransferLeadershipResponse.SerializeToString,
+            ),
+            'ReadState': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReadState,
+                    request_deserializer=raftalloc_dot_api_dot_v1_dot_admin__pb2.ReadStateRequest.FromString,
+                    response_serializer=raftalloc_dot_api_dot_v1_dot_admin__pb2.ReadStateResponse.SerializeToString,
             ),
             'Snapshot': grpc.unary_unary_rpc_method_handler(
                     servicer.Snapshot,
@@ -166,6 +183,33 @@ class Admin(object):
             '/raftalloc.api.v1.Admin/TransferLeadership',
             raftalloc_dot_api_dot_v1_dot_admin__pb2.TransferLeadershipRequest.SerializeToString,
             raftalloc_dot_api_dot_v1_dot_admin__pb2.TransferLeadershipResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReadState(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/raftalloc.api.v1.Admin/ReadState',
+            raftalloc_dot_api_dot_v1_dot_admin__pb2.ReadStateRequest.SerializeToString,
+            raftalloc_dot_api_dot_v1_dot_admin__pb2.ReadStateResponse.FromString,
             options,
             channel_credentials,
             insecure,

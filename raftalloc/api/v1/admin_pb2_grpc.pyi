@@ -35,6 +35,8 @@ class AdminStub:
     """This replica, whoever leads: never forwarded."""
     TransferLeadership: _grpc.UnaryUnaryMultiCallable[_admin_pb2.TransferLeadershipRequest, _admin_pb2.TransferLeadershipResponse]
     """Asks the leader to stand back in favour of another replica. FAILED_PRECONDITION if it is alone."""
+    ReadState: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ReadStateRequest, _admin_pb2.ReadStateResponse]
+    """The state as bytes, in the format of snapshots, at a moment that is still kept: a part of it that begins at `offset`."""
     Snapshot: _grpc.UnaryUnaryMultiCallable[_admin_pb2.SnapshotRequest, _admin_pb2.SnapshotResponse]
     """Writes a state snapshot on this replica now."""
     RaiseRules: _grpc.UnaryUnaryMultiCallable[_admin_pb2.RaiseRulesRequest, _admin_pb2.RaiseRulesResponse]
@@ -49,6 +51,8 @@ class AdminAsyncStub(AdminStub):
     """This replica, whoever leads: never forwarded."""
     TransferLeadership: _aio.UnaryUnaryMultiCallable[_admin_pb2.TransferLeadershipRequest, _admin_pb2.TransferLeadershipResponse]  # type: ignore[assignment]
     """Asks the leader to stand back in favour of another replica. FAILED_PRECONDITION if it is alone."""
+    ReadState: _aio.UnaryUnaryMultiCallable[_admin_pb2.ReadStateRequest, _admin_pb2.ReadStateResponse]  # type: ignore[assignment]
+    """The state as bytes, in the format of snapshots, at a moment that is still kept: a part of it that begins at `offset`."""
     Snapshot: _aio.UnaryUnaryMultiCallable[_admin_pb2.SnapshotRequest, _admin_pb2.SnapshotResponse]  # type: ignore[assignment]
     """Writes a state snapshot on this replica now."""
     RaiseRules: _aio.UnaryUnaryMultiCallable[_admin_pb2.RaiseRulesRequest, _admin_pb2.RaiseRulesResponse]  # type: ignore[assignment]
@@ -72,6 +76,14 @@ class AdminServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.TransferLeadershipResponse, _abc.Awaitable[_admin_pb2.TransferLeadershipResponse]]:
         """Asks the leader to stand back in favour of another replica. FAILED_PRECONDITION if it is alone."""
+
+    @_abc_1.abstractmethod
+    def ReadState(
+        self,
+        request: _admin_pb2.ReadStateRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.ReadStateResponse, _abc.Awaitable[_admin_pb2.ReadStateResponse]]:
+        """The state as bytes, in the format of snapshots, at a moment that is still kept: a part of it that begins at `offset`."""
 
     @_abc_1.abstractmethod
     def Snapshot(

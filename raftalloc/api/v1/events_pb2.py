@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1draftalloc/api/v1/events.proto\x12\x10raftalloc.api.v1\"\xa3\x01\n\x05\x45vent\x12\r\n\x05index\x18\x01 \x01(\x03\x12\x10\n\x08sequence\x18\x02 \x01(\x05\x12\r\n\x05\x61t_ms\x18\x03 \x01(\x03\x12\x0c\n\x04type\x18\x04 \x01(\t\x12\x0f\n\x07subject\x18\x05 \x01(\x03\x12\x10\n\x08\x61gent_id\x18\x06 \x01(\t\x12\x13\n\x0bworkflow_id\x18\x07 \x01(\t\x12\x0f\n\x07node_id\x18\x08 \x01(\t\x12\x13\n\x0b\x64\x65tail_json\x18\t \x01(\t\"T\n\x0b\x45ventFilter\x12\r\n\x05types\x18\x01 \x03(\t\x12\x10\n\x08\x61gent_id\x18\x02 \x01(\t\x12\x13\n\x0bworkflow_id\x18\x03 \x01(\t\x12\x0f\n\x07subject\x18\x04 \x01(\x03\"Q\n\x0cWatchRequest\x12\x12\n\nfrom_index\x18\x01 \x01(\x03\x12-\n\x06\x66ilter\x18\x02 \x01(\x0b\x32\x1d.raftalloc.api.v1.EventFilter\"G\n\rWatchResponse\x12\'\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x17.raftalloc.api.v1.Event\x12\r\n\x05index\x18\x02 \x01(\x03\"c\n\x0bReadRequest\x12\x12\n\nfrom_index\x18\x01 \x01(\x03\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12-\n\x06\x66ilter\x18\x03 \x01(\x0b\x32\x1d.raftalloc.api.v1.EventFilter\"u\n\x0cReadResponse\x12\'\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x17.raftalloc.api.v1.Event\x12\x12\n\nnext_index\x18\x02 \x01(\x03\x12\x12\n\nhead_index\x18\x03 \x01(\x03\x12\x14\n\x0clowest_index\x18\x04 \x01(\x03\"\x7f\n\x0eHistoryRequest\x12\x10\n\x08\x61gent_id\x18\x01 \x01(\t\x12\x13\n\x0bworkflow_id\x18\x02 \x01(\t\x12\x0f\n\x07\x66rom_ms\x18\x03 \x01(\x03\x12\r\n\x05to_ms\x18\x04 \x01(\x03\x12\x11\n\tpage_size\x18\x05 \x01(\x05\x12\x13\n\x0bpage_before\x18\x06 \x01(\x03\"\x8e\x03\n\x0fHistoryResponse\x12\x33\n\x04rows\x18\x01 \x03(\x0b\x32%.raftalloc.api.v1.HistoryResponse.Row\x12\x18\n\x10next_page_before\x18\x02 \x01(\x03\x1a\xab\x02\n\x03Row\x12\x15\n\rallocation_id\x18\x01 \x01(\x03\x12\x10\n\x08\x61gent_id\x18\x02 \x01(\t\x12\x13\n\x0bworkflow_id\x18\x03 \x01(\t\x12\x0f\n\x07node_id\x18\x04 \x01(\t\x12G\n\tresources\x18\x05 \x03(\x0b\x32\x34.raftalloc.api.v1.HistoryResponse.Row.ResourcesEntry\x12\x12\n\ngranted_ms\x18\x06 \x01(\x03\x12\x10\n\x08\x65nded_ms\x18\x07 \x01(\x03\x12\x12\n\nend_reason\x18\x08 \x01(\t\x12\r\n\x05index\x18\t \x01(\x03\x12\x11\n\twaited_ms\x18\n \x01(\x03\x1a\x30\n\x0eResourcesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\x32\xeb\x01\n\x06\x45vents\x12J\n\x05Watch\x12\x1e.raftalloc.api.v1.WatchRequest\x1a\x1f.raftalloc.api.v1.WatchResponse0\x01\x12\x45\n\x04Read\x12\x1d.raftalloc.api.v1.ReadRequest\x1a\x1e.raftalloc.api.v1.ReadResponse\x12N\n\x07History\x12 .raftalloc.api.v1.HistoryRequest\x1a!.raftalloc.api.v1.HistoryResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1draftalloc/api/v1/events.proto\x12\x10raftalloc.api.v1\"\xa3\x01\n\x05\x45vent\x12\r\n\x05index\x18\x01 \x01(\x03\x12\x10\n\x08sequence\x18\x02 \x01(\x05\x12\r\n\x05\x61t_ms\x18\x03 \x01(\x03\x12\x0c\n\x04type\x18\x04 \x01(\t\x12\x0f\n\x07subject\x18\x05 \x01(\x03\x12\x10\n\x08\x61gent_id\x18\x06 \x01(\t\x12\x13\n\x0bworkflow_id\x18\x07 \x01(\t\x12\x0f\n\x07node_id\x18\x08 \x01(\t\x12\x13\n\x0b\x64\x65tail_json\x18\t \x01(\t\"T\n\x0b\x45ventFilter\x12\r\n\x05types\x18\x01 \x03(\t\x12\x10\n\x08\x61gent_id\x18\x02 \x01(\t\x12\x13\n\x0bworkflow_id\x18\x03 \x01(\t\x12\x0f\n\x07subject\x18\x04 \x01(\x03\"Q\n\x0cWatchRequest\x12\x12\n\nfrom_index\x18\x01 \x01(\x03\x12-\n\x06\x66ilter\x18\x02 \x01(\x0b\x32\x1d.raftalloc.api.v1.EventFilter\"G\n\rWatchResponse\x12\'\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x17.raftalloc.api.v1.Event\x12\r\n\x05index\x18\x02 \x01(\x03\"c\n\x0bReadRequest\x12\x12\n\nfrom_index\x18\x01 \x01(\x03\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12-\n\x06\x66ilter\x18\x03 \x01(\x0b\x32\x1d.raftalloc.api.v1.EventFilter\"u\n\x0cReadResponse\x12\'\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x17.raftalloc.api.v1.Event\x12\x12\n\nnext_index\x18\x02 \x01(\x03\x12\x12\n\nhead_index\x18\x03 \x01(\x03\x12\x14\n\x0clowest_index\x18\x04 \x01(\x03\"%\n\x05\x42lock\x12\r\n\x05index\x18\x01 \x01(\x03\x12\r\n\x05\x62lock\x18\x02 \x01(\x0c\":\n\x11ReadBlocksRequest\x12\x12\n\nfrom_index\x18\x01 \x01(\x03\x12\x11\n\tpage_size\x18\x02 \x01(\x05\"\x93\x01\n\x12ReadBlocksResponse\x12\'\n\x06\x62locks\x18\x01 \x03(\x0b\x32\x17.raftalloc.api.v1.Block\x12\x12\n\nnext_index\x18\x02 \x01(\x03\x12\x12\n\nhead_index\x18\x03 \x01(\x03\x12\x14\n\x0clowest_index\x18\x04 \x01(\x03\x12\x16\n\x0e\x66rom_the_first\x18\x05 \x01(\x08\"\x7f\n\x0eHistoryRequest\x12\x10\n\x08\x61gent_id\x18\x01 \x01(\t\x12\x13\n\x0bworkflow_id\x18\x02 \x01(\t\x12\x0f\n\x07\x66rom_ms\x18\x03 \x01(\x03\x12\r\n\x05to_ms\x18\x04 \x01(\x03\x12\x11\n\tpage_size\x18\x05 \x01(\x05\x12\x13\n\x0bpage_before\x18\x06 \x01(\x03\"\x8e\x03\n\x0fHistoryResponse\x12\x33\n\x04rows\x18\x01 \x03(\x0b\x32%.raftalloc.api.v1.HistoryResponse.Row\x12\x18\n\x10next_page_before\x18\x02 \x01(\x03\x1a\xab\x02\n\x03Row\x12\x15\n\rallocation_id\x18\x01 \x01(\x03\x12\x10\n\x08\x61gent_id\x18\x02 \x01(\t\x12\x13\n\x0bworkflow_id\x18\x03 \x01(\t\x12\x0f\n\x07node_id\x18\x04 \x01(\t\x12G\n\tresources\x18\x05 \x03(\x0b\x32\x34.raftalloc.api.v1.HistoryResponse.Row.ResourcesEntry\x12\x12\n\ngranted_ms\x18\x06 \x01(\x03\x12\x10\n\x08\x65nded_ms\x18\x07 \x01(\x03\x12\x12\n\nend_reason\x18\x08 \x01(\t\x12\r\n\x05index\x18\t \x01(\x03\x12\x11\n\twaited_ms\x18\n \x01(\x03\x1a\x30\n\x0eResourcesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\x32\xc4\x02\n\x06\x45vents\x12J\n\x05Watch\x12\x1e.raftalloc.api.v1.WatchRequest\x1a\x1f.raftalloc.api.v1.WatchResponse0\x01\x12\x45\n\x04Read\x12\x1d.raftalloc.api.v1.ReadRequest\x1a\x1e.raftalloc.api.v1.ReadResponse\x12W\n\nReadBlocks\x12#.raftalloc.api.v1.ReadBlocksRequest\x1a$.raftalloc.api.v1.ReadBlocksResponse\x12N\n\x07History\x12 .raftalloc.api.v1.HistoryRequest\x1a!.raftalloc.api.v1.HistoryResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -45,14 +45,20 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_READREQUEST']._serialized_end=558
   _globals['_READRESPONSE']._serialized_start=560
   _globals['_READRESPONSE']._serialized_end=677
-  _globals['_HISTORYREQUEST']._serialized_start=679
-  _globals['_HISTORYREQUEST']._serialized_end=806
-  _globals['_HISTORYRESPONSE']._serialized_start=809
-  _globals['_HISTORYRESPONSE']._serialized_end=1207
-  _globals['_HISTORYRESPONSE_ROW']._serialized_start=908
-  _globals['_HISTORYRESPONSE_ROW']._serialized_end=1207
-  _globals['_HISTORYRESPONSE_ROW_RESOURCESENTRY']._serialized_start=1159
-  _globals['_HISTORYRESPONSE_ROW_RESOURCESENTRY']._serialized_end=1207
-  _globals['_EVENTS']._serialized_start=1210
-  _globals['_EVENTS']._serialized_end=1445
+  _globals['_BLOCK']._serialized_start=679
+  _globals['_BLOCK']._serialized_end=716
+  _globals['_READBLOCKSREQUEST']._serialized_start=718
+  _globals['_READBLOCKSREQUEST']._serialized_end=776
+  _globals['_READBLOCKSRESPONSE']._serialized_start=779
+  _globals['_READBLOCKSRESPONSE']._serialized_end=926
+  _globals['_HISTORYREQUEST']._serialized_start=928
+  _globals['_HISTORYREQUEST']._serialized_end=1055
+  _globals['_HISTORYRESPONSE']._serialized_start=1058
+  _globals['_HISTORYRESPONSE']._serialized_end=1456
+  _globals['_HISTORYRESPONSE_ROW']._serialized_start=1157
+  _globals['_HISTORYRESPONSE_ROW']._serialized_end=1456
+  _globals['_HISTORYRESPONSE_ROW_RESOURCESENTRY']._serialized_start=1408
+  _globals['_HISTORYRESPONSE_ROW_RESOURCESENTRY']._serialized_end=1456
+  _globals['_EVENTS']._serialized_start=1459
+  _globals['_EVENTS']._serialized_end=1783
 # @@protoc_insertion_point(module_scope)

@@ -44,6 +44,11 @@ class EventsStub(object):
                 request_serializer=raftalloc_dot_api_dot_v1_dot_events__pb2.ReadRequest.SerializeToString,
                 response_deserializer=raftalloc_dot_api_dot_v1_dot_events__pb2.ReadResponse.FromString,
                 _registered_method=True)
+        self.ReadBlocks = channel.unary_unary(
+                '/raftalloc.api.v1.Events/ReadBlocks',
+                request_serializer=raftalloc_dot_api_dot_v1_dot_events__pb2.ReadBlocksRequest.SerializeToString,
+                response_deserializer=raftalloc_dot_api_dot_v1_dot_events__pb2.ReadBlocksResponse.FromString,
+                _registered_method=True)
         self.History = channel.unary_unary(
                 '/raftalloc.api.v1.Events/History',
                 request_serializer=raftalloc_dot_api_dot_v1_dot_events__pb2.HistoryRequest.SerializeToString,
@@ -70,6 +75,14 @@ class EventsServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ReadBlocks(self, request, context):
+        """A page of blocks, as they are stored: what was asked and what was decided, of every entry, in the format of the log. For replays and
+        audits by code that reads it (core/codec.py); the chain of each block is the hash of all up to it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def History(self, request, context):
         """Allocations of an agent or workflow over a time range, ended ones included, newest first.
         """
@@ -89,6 +102,11 @@ def add_EventsServicer_to_server(servicer, server):
                     servicer.Read,
                     request_deserializer=raftalloc_dot_api_dot_v1_dot_events__pb2.ReadRequest.FromString,
                     response_serializer=raftalloc_dot_api_dot_v1_dot_events__pb2.ReadResponse.SerializeToString,
+            ),
+            'ReadBlocks': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReadBlocks,
+                    request_deserializer=raftalloc_dot_api_dot_v1_dot_events__pb2.ReadBlocksRequest.FromString,
+                    response_serializer=raftalloc_dot_api_dot_v1_dot_events__pb2.ReadBlocksResponse.SerializeToString,
             ),
             'History': grpc.unary_unary_rpc_method_handler(
                     servicer.History,
@@ -150,6 +168,33 @@ class Events(object):
             '/raftalloc.api.v1.Events/Read',
             raftalloc_dot_api_dot_v1_dot_events__pb2.ReadRequest.SerializeToString,
             raftalloc_dot_api_dot_v1_dot_events__pb2.ReadResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReadBlocks(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/raftalloc.api.v1.Events/ReadBlocks',
+            raftalloc_dot_api_dot_v1_dot_events__pb2.ReadBlocksRequest.SerializeToString,
+            raftalloc_dot_api_dot_v1_dot_events__pb2.ReadBlocksResponse.FromString,
             options,
             channel_credentials,
             insecure,

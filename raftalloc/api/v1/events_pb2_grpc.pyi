@@ -38,6 +38,10 @@ class EventsStub:
     """
     Read: _grpc.UnaryUnaryMultiCallable[_events_pb2.ReadRequest, _events_pb2.ReadResponse]
     """A page of events by index."""
+    ReadBlocks: _grpc.UnaryUnaryMultiCallable[_events_pb2.ReadBlocksRequest, _events_pb2.ReadBlocksResponse]
+    """A page of blocks, as they are stored: what was asked and what was decided, of every entry, in the format of the log. For replays and
+    audits by code that reads it (core/codec.py); the chain of each block is the hash of all up to it.
+    """
     History: _grpc.UnaryUnaryMultiCallable[_events_pb2.HistoryRequest, _events_pb2.HistoryResponse]
     """Allocations of an agent or workflow over a time range, ended ones included, newest first."""
 
@@ -51,6 +55,10 @@ class EventsAsyncStub(EventsStub):
     """
     Read: _aio.UnaryUnaryMultiCallable[_events_pb2.ReadRequest, _events_pb2.ReadResponse]  # type: ignore[assignment]
     """A page of events by index."""
+    ReadBlocks: _aio.UnaryUnaryMultiCallable[_events_pb2.ReadBlocksRequest, _events_pb2.ReadBlocksResponse]  # type: ignore[assignment]
+    """A page of blocks, as they are stored: what was asked and what was decided, of every entry, in the format of the log. For replays and
+    audits by code that reads it (core/codec.py); the chain of each block is the hash of all up to it.
+    """
     History: _aio.UnaryUnaryMultiCallable[_events_pb2.HistoryRequest, _events_pb2.HistoryResponse]  # type: ignore[assignment]
     """Allocations of an agent or workflow over a time range, ended ones included, newest first."""
 
@@ -73,6 +81,16 @@ class EventsServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_events_pb2.ReadResponse, _abc.Awaitable[_events_pb2.ReadResponse]]:
         """A page of events by index."""
+
+    @_abc_1.abstractmethod
+    def ReadBlocks(
+        self,
+        request: _events_pb2.ReadBlocksRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_events_pb2.ReadBlocksResponse, _abc.Awaitable[_events_pb2.ReadBlocksResponse]]:
+        """A page of blocks, as they are stored: what was asked and what was decided, of every entry, in the format of the log. For replays and
+        audits by code that reads it (core/codec.py); the chain of each block is the hash of all up to it.
+        """
 
     @_abc_1.abstractmethod
     def History(

@@ -118,6 +118,12 @@ class AdminServicer:
         leader_id = await self._consensus.transfer(wanted)
         return admin_pb2.TransferLeadershipResponse(leader_id=leader_id)
 
+    async def ReadState(
+        self, request: admin_pb2.ReadStateRequest, call: Call
+    ) -> admin_pb2.ReadStateResponse:
+        """A part of a past state; with a moment the call goes to a reader (server/still.py), and never comes here."""
+        raise InvalidRequest("at_index", "is missing", "name the index, or at_time_ms")
+
     async def Snapshot(
         self, request: admin_pb2.SnapshotRequest, call: Call
     ) -> admin_pb2.SnapshotResponse:

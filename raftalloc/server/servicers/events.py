@@ -54,6 +54,23 @@ class EventsServicer:
             lowest_index=page.lowest_index,
         )
 
+    async def ReadBlocks(
+        self, request: events_pb2.ReadBlocksRequest, call: Call
+    ) -> events_pb2.ReadBlocksResponse:
+        """A page of blocks, as they are stored."""
+        convert.no_surplus(request)
+        limit = checks.page_size(request.page_size)
+        page = await self._watches.blocks(
+            checks.identifier("from_index", request.from_index), limit
+        )
+        return events_pb2.ReadBlocksResponse(
+            blocks=[events_pb2.Block(index=index, block=data) for index, data in page.blocks],
+            next_index=page.next_index,
+            head_index=page.head_index,
+            lowest_index=page.lowest_index,
+            from_the_first=page.from_the_first,
+        )
+
     async def History(
         self, request: events_pb2.HistoryRequest, call: Call
     ) -> events_pb2.HistoryResponse:
