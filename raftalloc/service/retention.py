@@ -12,7 +12,7 @@ from raftalloc.core import codec
 from raftalloc.telemetry.logs import get_logger
 
 if TYPE_CHECKING:
-    from raftalloc.ports import EventStore, PrunableStore
+    from raftalloc.ports import EventReader, PrunableStore
 
 logger = get_logger(__name__)
 
@@ -54,7 +54,7 @@ class Retention:
         return min(below, snapshots[-1] + 1, highest)
 
 
-async def first_since(store: EventStore, at_ms: int) -> int:
+async def first_since(store: EventReader, at_ms: int) -> int:
     """The lowest index whose block is not older than `at_ms`; above all if there is none."""
     low, high = await store.bounds()
     high += 1

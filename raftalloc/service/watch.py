@@ -175,7 +175,7 @@ class Watches:
         last = blocks[-1][0] if blocks else head
         # With fewer blocks than asked for there may still be more: a page also ends by its bytes.
         more = bool(blocks) and last < head
-        is_whole = not lowest or _is_first(lowest[0][1])
+        is_whole = _is_first(lowest[0][1]) if lowest else not head
         return BlockPage(
             tuple(blocks), last + 1 if more else head + 1, head, lowest_index, is_whole
         )

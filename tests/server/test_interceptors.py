@@ -196,7 +196,7 @@ def test_what_changes_something_goes_to_the_leader_and_reads_may_be_asked_for_el
 
 def test_a_service_without_a_handler_for_each_call_cannot_be_served():
     class Half:
-        Watch = Read = None
+        Watch = Read = ReadBlocks = None
 
     with pytest.raises(AttributeError, match="History"):
         table({**ANYTHING, "Events": Half()})
