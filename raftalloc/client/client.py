@@ -12,12 +12,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from raftalloc.client.calls import Caller, loop_time
+from raftalloc.client.events import EventsService
 from raftalloc.client.queueing import QueueService
 from raftalloc.client.routing import Router, check_endpoint
 from raftalloc.client.services import (
     AdminService,
     AllocatorService,
-    EventsService,
     FleetService,
     QuotasService,
     ReservationsService,

@@ -16,7 +16,7 @@ from typing import Final
 
 from raftalloc.analytics.tally import Tally
 from raftalloc.api.v1 import allocator_pb2, events_pb2
-from raftalloc.client.services import EventsService
+from raftalloc.client.events import EventsService
 from raftalloc.core.events import (
     Ended,
     Event,

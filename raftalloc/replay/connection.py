@@ -11,8 +11,9 @@ from collections.abc import Callable, Sequence
 from typing import Final, Self
 
 from raftalloc.client.calls import Caller, loop_time
+from raftalloc.client.events import EventsService
 from raftalloc.client.routing import Router
-from raftalloc.client.services import AllocatorService, EventsService, FleetService
+from raftalloc.client.services import AllocatorService, FleetService
 from raftalloc.client.transport import GrpcTransport, Transport
 from raftalloc.security.files import TlsFiles
 
