@@ -96,6 +96,14 @@ class RequestOptions:
             rich_help_panel=_PANEL,
         ),
     ] = 0
+    non_preemptible: Annotated[
+        bool,
+        typer.Option(
+            "--non-preemptible",
+            help="Never ended to make room for a higher priority.",
+            rich_help_panel=_PANEL,
+        ),
+    ] = False
 
 
 def request_of(resources: list[str], options: RequestOptions) -> allocator_pb2.AllocateRequest:
@@ -117,4 +125,5 @@ def request_of(resources: list[str], options: RequestOptions) -> allocator_pb2.A
         wait_ms=arguments.duration(options.wait, field="wait"),
         policy=options.policy.message if options.policy else types_pb2.POLICY_UNSPECIFIED,
         reservation_id=options.reservation,
+        non_preemptible=options.non_preemptible,
     )

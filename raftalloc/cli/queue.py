@@ -30,6 +30,31 @@ class Order(StrEnum):
         return queue_pb2.QueueSettings.Order.Value(f"ORDER_{self.name}")
 
 
+class Backfill(StrEnum):
+    """Whether a later request may start before one that waits for room."""
+
+    GREEDY = "greedy"
+    EASY = "easy"
+    CONSERVATIVE = "conservative"
+
+    @property
+    def message(self) -> queue_pb2.QueueSettings.Backfill.ValueType:
+        """As the API has it."""
+        return queue_pb2.QueueSettings.Backfill.Value(f"BACKFILL_{self.name}")
+
+
+class Preemption(StrEnum):
+    """Whom a waiting request may end."""
+
+    NONE = "none"
+    LOWER_PRIORITY = "lower_priority"
+
+    @property
+    def message(self) -> queue_pb2.QueueSettings.Preemption.ValueType:
+        """As the API has it."""
+        return queue_pb2.QueueSettings.Preemption.Value(f"PREEMPTION_{self.name}")
+
+
 @app.command("show")
 @connected
 def show_queue(connection: Connection) -> None:
@@ -46,13 +71,34 @@ def set_queue(
     ageing: Annotated[
         str, typer.Option(help="A request rises by a class for each, such as 30m; 0: never.")
     ] = "",
+    backfill: Annotated[
+        Backfill | None, typer.Option(help="Whether later requests may start before earlier ones.")
+    ] = None,
+    backfill_depth: Annotated[
+        int | None, typer.Option(min=1, max=256, help="Lines that are protected, if conservative.")
+    ] = None,
+    preemption: Annotated[
+        Preemption | None, typer.Option(help="Whom a waiting request may end.")
+    ] = None,
+    grace: Annotated[str, typer.Option(help="How long victims have, such as 30s.")] = "",
+    min_run: Annotated[str, typer.Option(help="Who has run for less is no victim.")] = "",
+    preemptions_per_hour: Annotated[
+        int | None, typer.Option(min=0, help="Victims of one agent type; 0: any number.")
+    ] = None,
 ) -> None:
     """Change how the queue is served; what is left out stays."""
-    request = queue_pb2.SetQueueRequest()
+    request = queue_pb2.SetQueueRequest(
+        backfill_depth=backfill_depth, preemptions_per_hour=preemptions_per_hour
+    )
     if order is not None:
         request.order = order.message
-    if ageing:
-        request.ageing_ms = arguments.duration(ageing, field="ageing")
+    if backfill is not None:
+        request.backfill = backfill.message
+    if preemption is not None:
+        request.preemption = preemption.message
+    for field, text in (("ageing", ageing), ("grace", grace), ("min_run", min_run)):
+        if text:
+            setattr(request, f"{field}_ms", arguments.duration(text, field=field))
     answer = connection.ask(lambda client: client.queue.set_queue(request))
     connection.show(answer, lambda: _draw(answer.settings))
 
@@ -75,12 +121,27 @@ def show_list(connection: Connection, request: queue_pb2.ListQueueRequest) -> No
 
 
 def _draw(settings: queue_pb2.QueueSettings, waiting: int | None = None) -> None:
-    order = queue_pb2.QueueSettings.Order.Name(settings.order).removeprefix("ORDER_").lower()
+    order = output.enum_name(queue_pb2.QueueSettings.Order.Name(settings.order)).lower()
     output.say(f"order {order}" + ("" if waiting is None else f", {waiting} waiting"))
     if settings.ageing_ms:
         output.say(f"a waiting request rises by a class every {output.span(settings.ageing_ms)}")
     else:
         output.say("a waiting request never rises: it may starve")
+    backfill = output.enum_name(queue_pb2.QueueSettings.Backfill.Name(settings.backfill)).lower()
+    deep = settings.backfill == queue_pb2.QueueSettings.BACKFILL_CONSERVATIVE
+    output.say(f"backfill {backfill}" + (f", {settings.backfill_depth} lines" if deep else ""))
+    if settings.preemption != queue_pb2.QueueSettings.PREEMPTION_LOWER_PRIORITY:
+        output.say("nobody is preempted")
+        return
+    output.say(
+        f"lower priorities are preempted after {output.span(settings.min_run_ms)} of running, with "
+        f"{output.span(settings.grace_ms)} of grace, {_most(settings)} of one agent type in an hour"
+    )
+
+
+def _most(settings: queue_pb2.QueueSettings) -> str:
+    most = settings.preemptions_per_hour
+    return f"at most {most}" if most else "any number"
 
 
 def _draw_rows(answer: queue_pb2.ListQueueResponse) -> None:
@@ -93,9 +154,27 @@ def _draw_rows(answer: queue_pb2.ListQueueResponse) -> None:
             output.enum_name(types_pb2.Priority.Name(row.request.priority)),
             "overdue" if row.standing > types_pb2.PRIORITY_CRITICAL else str(row.standing),
             f"{row.share_millionths / 10_000:.1f}%",
+            _start(row),
             output.amounts(row.request.resources),
         )
         for row in answer.rows
     )
-    columns = ("POS#", "REQUEST#", "AGENT", "TYPE", "PRIORITY", "CLASS", "SHARE#", "RESOURCES")
+    columns = (
+        "POS#",
+        "REQUEST#",
+        "AGENT",
+        "TYPE",
+        "PRIORITY",
+        "CLASS",
+        "SHARE#",
+        "STARTS BY",
+        "RESOURCES",
+    )
     output.console().print(output.table("", columns, rows))
+
+
+def _start(row: queue_pb2.ListQueueResponse.Row) -> str:
+    """The promised start, if there is one."""
+    if not row.promised_start_ms:
+        return "-"
+    return output.moment(row.promised_start_ms) + (" (preempting)" if row.claim else "")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from raftalloc.api.v1 import queue_pb2
 from raftalloc.client.service import Service
@@ -12,6 +12,7 @@ from raftalloc.client.times import Length, length_ms
 from raftalloc.errors import InvalidRequest
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import Self
 
     from raftalloc.client.quantities import Amount
@@ -22,35 +23,85 @@ _ORDERS: Final = {
     "fair_share": queue_pb2.QueueSettings.ORDER_FAIR_SHARE,
     "priority_with_fairshare": queue_pb2.QueueSettings.ORDER_PRIORITY_WITH_FAIRSHARE,
 }
-_ORDER_NAMES: Final = {number: name for name, number in _ORDERS.items()}
+_BACKFILLS: Final = {
+    "greedy": queue_pb2.QueueSettings.BACKFILL_GREEDY,
+    "easy": queue_pb2.QueueSettings.BACKFILL_EASY,
+    "conservative": queue_pb2.QueueSettings.BACKFILL_CONSERVATIVE,
+}
+_PREEMPTIONS: Final = {
+    "none": queue_pb2.QueueSettings.PREEMPTION_NONE,
+    "lower_priority": queue_pb2.QueueSettings.PREEMPTION_LOWER_PRIORITY,
+}
 WEIGHT_MAX: Final = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class QueueSettings:
-    """How requests that wait are served. ageing: seconds for which a request rises by one class; 0: never."""
+    """How requests that wait are served (docs/queue.md). Lengths of time in seconds; ageing 0: never."""
 
     order: str
     ageing: float
+    backfill: str
+    backfill_depth: int
+    preemption: str
+    grace: float
+    min_run: float
+    preemptions_per_hour: int
 
     @classmethod
     def of(cls, message: queue_pb2.QueueSettings) -> Self:
         """From the message."""
-        return cls(order=_ORDER_NAMES.get(message.order, ""), ageing=message.ageing_ms / 1000)
+        return cls(
+            order=_named(_ORDERS, message.order),
+            ageing=message.ageing_ms / 1000,
+            backfill=_named(_BACKFILLS, message.backfill),
+            backfill_depth=message.backfill_depth,
+            preemption=_named(_PREEMPTIONS, message.preemption),
+            grace=message.grace_ms / 1000,
+            min_run=message.min_run_ms / 1000,
+            preemptions_per_hour=message.preemptions_per_hour,
+        )
 
 
-def queue_message(*, order: str, ageing: Length | None) -> queue_pb2.SetQueueRequest:
+def queue_message(
+    *,
+    order: str = "",
+    ageing: Length | None = None,
+    backfill: str = "",
+    backfill_depth: int | None = None,
+    preemption: str = "",
+    grace: Length | None = None,
+    min_run: Length | None = None,
+    preemptions_per_hour: int | None = None,
+) -> queue_pb2.SetQueueRequest:
     """What is to change; the rest stays. Raises InvalidRequest."""
-    request = queue_pb2.SetQueueRequest()
-    if order:
-        if order not in _ORDERS:
-            raise InvalidRequest(
-                "order", f"{order!r:.40} is not known", f"one of {', '.join(_ORDERS)}"
-            )
-        request.order = _ORDERS[order]
+    request = queue_pb2.SetQueueRequest(
+        order=_number("order", order, _ORDERS),
+        backfill=_number("backfill", backfill, _BACKFILLS),
+        preemption=_number("preemption", preemption, _PREEMPTIONS),
+        backfill_depth=backfill_depth,
+        preemptions_per_hour=preemptions_per_hour,
+    )
     if ageing is not None:
         request.ageing_ms = length_ms(ageing, field="ageing")
+    if grace is not None:
+        request.grace_ms = length_ms(grace, field="grace")
+    if min_run is not None:
+        request.min_run_ms = length_ms(min_run, field="min_run")
     return request
+
+
+def _number(field: str, name: str, numbers: Mapping[str, Any]) -> Any:
+    """The enum's value of a name; None where nothing is named."""
+    if not name:
+        return None
+    if name not in numbers:
+        raise InvalidRequest(field, f"{name!r:.40} is not known", f"one of {', '.join(numbers)}")
+    return numbers[name]
+
+
+def _named(numbers: Mapping[str, int], value: int) -> str:
+    return next((name for name, number in numbers.items() if number == value), "")
 
 
 def weight_of(weight: Amount) -> int:

@@ -93,6 +93,7 @@ class ResourceRequest:
     agent_type: the quota it is charged to; absent: agent_id without a trailing `_<digits>`.
     count, gang: that many equal allocations, each of which may start alone; a gang starts whole or not.
     reservation_id: draw from this reservation while its window is open.
+    non_preemptible: never a victim of preemption.
     idempotency_key: a name of your own for this attempt; the same again is answered as the first time.
     """
 
@@ -111,6 +112,7 @@ class ResourceRequest:
     policy: Policy = Policy.DEFAULT
     reservation_id: int = 0
     idempotency_key: str = field(default="", repr=False)
+    non_preemptible: bool = False
 
     def to_message(self) -> AllocateRequest:
         """The message, in canonical units. Raises InvalidRequest."""
@@ -128,6 +130,7 @@ class ResourceRequest:
             constraints=_constraints(self.constraints),
             count=_whole(self.count, "count", 1, COUNT_MAX),
             gang=_flag(self.gang, "gang"),
+            non_preemptible=_flag(self.non_preemptible, "non_preemptible"),
             duration_ms=length_ms(self.duration, field="duration"),
             lease_ttl_ms=ttl_ms,
             wait_ms=length_ms(self.wait, field="wait"),

@@ -54,6 +54,12 @@ class Queue:
         choices=("fifo", "priority", "fair_share", "priority_with_fairshare"),
     )
     ageing_ms: int = option(3_600_000, low=0, high=10 * 366 * _DAY_MS)
+    backfill: str = option("conservative", choices=("greedy", "easy", "conservative"))
+    backfill_depth: int = option(16, low=1, high=256)
+    preemption: str = option("none", choices=("none", "lower_priority"))
+    grace_ms: int = option(30_000, low=0, high=10 * 366 * _DAY_MS)
+    min_run_ms: int = option(60_000, low=0, high=10 * 366 * _DAY_MS)
+    preemptions_per_hour: int = option(60, low=0, high=1_000_000)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,23 +3,22 @@
 A decision here is a generator of events: `machine` evolves each event before the generator goes on, so that the second
 member of an array is decided against a state in which the first one already runs. The generator itself never writes.
 
-The queue is greedy: lines are tried in their order (`ordering`), and a later request of another shape may start while
-an earlier one does not fit. Within a line first come is first served.
+Lines are tried in their order (`ordering`). A later request may start while an earlier one does not fit, where that
+delays no start promised ahead of it (`promising`). Within a line first come is first served.
 """
 
 from __future__ import annotations
 
 from collections.abc import Generator
 
-from raftalloc.core import lines, ordering, rejections
+from raftalloc.core import lines, ordering, promising, rejections
 from raftalloc.core.commands import COUNT_MAX
 from raftalloc.core.events import Event, Granted, Queued, QuotaSet
-from raftalloc.core.headroom import Blocked, ends_at, try_start
+from raftalloc.core.headroom import Blocked, ask_of, ends_at, try_start
 from raftalloc.core.lines import Slots
 from raftalloc.core.placement import (
     Ask,
     Placement,
-    compile_ask,
     fits_devices,
 )
 from raftalloc.core.quotas import DEFAULT, QUOTAS_MAX
@@ -31,11 +30,6 @@ ADMITTED_MAX = 1_000
 """Grants from the queue in one settle; what is left goes on at the next entry."""
 FREED_ROWS_MAX = 64
 """With more rows freed at once, looking at every line is quicker than comparing each row with all of them."""
-
-
-def ask_of(state: State, queued: Queued) -> Ask | str:
-    """The request's demand by columns, or the unknown kind."""
-    return compile_ask(state, queued.demand, queued.gpu_models, queued.constraints, queued.policy)
 
 
 # -- granting --------------------------------------------------------------------------------------
@@ -84,6 +78,7 @@ def grant(
         lease_ttl_ms=queued.lease_ttl_ms,
         reservation_id=queued.reservation_id,
         waited_ms=waited_ms,
+        protected=queued.protected,
     )
 
 
@@ -99,6 +94,10 @@ def start_members(
         result = try_start(state, queued, ask)
         if isinstance(result, Blocked):
             return started, result
+        promised = promising.protections(state, queued)
+        if promised:
+            yield from promised
+            continue
         yield from ensure_quota(state, queued.agent_type)
         for placement in result:
             yield grant(state, queued, placement, started, waited_ms)
@@ -132,6 +131,7 @@ def admit(state: State) -> Generator[Event, None, tuple[dict[int, Blocked], bool
             candidates[slot] = False
             continue
         waited_ms = state.now_ms - waiting.queued_ms
+        promised = len(state.promises.by_id)
         # Where shares count, each member that starts may hand the turn to another agent type.
         most = 1 if state.queue.by_share() else queued.count
         started, stop = yield from start_members(state, queued, ask, before, waited_ms, most)
@@ -140,12 +140,24 @@ def admit(state: State) -> Generator[Event, None, tuple[dict[int, Blocked], bool
             blocked[slot] = stop
             candidates[slot] = False
         if started > before:
+            if _changes_ahead(state, queued, promised):
+                blocked.clear()
+                turns.end()
+                turns = Turns(state)
             # What was granted took room that other lines were counting on.
             admitted += started - before
             candidates = worth_trying(state)
             candidates[list(blocked)] = False
     turns.end()
     return blocked, admitted < ADMITTED_MAX
+
+
+def _changes_ahead(state: State, queued: Queued, promised: int) -> bool:
+    """Whether a grant lets others past promises that blocked them: one was taken, or its holder fell behind."""
+    requests = state.queue.requests
+    return len(state.promises.by_id) < promised or any(
+        requests[ident].queued.agent_type == queued.agent_type for ident in state.promises.by_id
+    )
 
 
 def worth_trying(state: State) -> Slots:

@@ -38,6 +38,15 @@ ORDER_NAMES: Final = {
     FAIR_SHARE: "fair_share",
     PRIORITY_WITH_FAIRSHARE: "priority_with_fairshare",
 }
+GREEDY: Final = 1
+EASY: Final = 2
+CONSERVATIVE: Final = 3
+BACKFILLS: Final = (GREEDY, EASY, CONSERVATIVE)
+BACKFILL_NAMES: Final = {GREEDY: "greedy", EASY: "easy", CONSERVATIVE: "conservative"}
+NO_PREEMPTION: Final = 1
+LOWER_PRIORITY: Final = 2
+PREEMPTIONS: Final = (NO_PREEMPTION, LOWER_PRIORITY)
+PREEMPTION_NAMES: Final = {NO_PREEMPTION: "none", LOWER_PRIORITY: "lower_priority"}
 LEAVE: Final = -1
 """In SetQueue: this setting stays as it is."""
 WEIGHT_ONE: Final = 1000
@@ -79,7 +88,7 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class Allocate:
-    """Resources for `count` equal members. wait_ms 0: granted or refused now."""
+    """Resources for `count` equal members. wait_ms 0: granted or refused now. protected: never preempted."""
 
     agent_id: str
     agent_type: str
@@ -95,6 +104,7 @@ class Allocate:
     wait_ms: int = 0
     policy: int = BEST_FIT
     reservation_id: int = 0
+    protected: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,11 +262,20 @@ class SetQueue:
     """How the queue is served from now on; what is LEAVE stays. initial: only if nobody has set anything before.
 
     order: one of ORDERS. ageing_ms: a request rises by one priority class for each that it waits; 0: never.
+    backfill: one of BACKFILLS; depth: lines that conservative backfill protects. preemption: one of PREEMPTIONS;
+    grace_ms: how long victims have; min_run_ms: for how long nobody is preempted; per_hour: victims per agent type
+    and hour, 0: any number.
     """
 
     initial: bool = False
     order: int = LEAVE
     ageing_ms: int = LEAVE
+    backfill: int = LEAVE
+    depth: int = LEAVE
+    preemption: int = LEAVE
+    grace_ms: int = LEAVE
+    min_run_ms: int = LEAVE
+    per_hour: int = LEAVE
 
 
 Command = (

@@ -17,6 +17,7 @@ DRAIN = 2
 RESERVATION_START = 3
 WAIT = 4
 AGE = 5
+SEEK = 6
 
 Item = tuple[int, int, int | str]
 """(time in ms, sort, subject id; of a drain the node id)."""

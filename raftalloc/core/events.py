@@ -9,7 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from raftalloc.core.commands import PRIORITY_WITH_FAIRSHARE, WEIGHT_ONE, Constraint
+from raftalloc.core.commands import (
+    CONSERVATIVE,
+    NO_PREEMPTION,
+    PRIORITY_WITH_FAIRSHARE,
+    WEIGHT_ONE,
+    Constraint,
+)
 from raftalloc.core.quantities import Vector
 
 READY: Final = 1
@@ -26,6 +32,7 @@ DRAINED: Final = "DRAINED"
 RESERVATION_ENDED: Final = "RESERVATION_ENDED"
 CANCELLED: Final = "CANCELLED"
 DEADLINE: Final = "DEADLINE"
+PREEMPTED: Final = "PREEMPTED"
 END_REASONS: Final = (
     RELEASED,
     LEASE_EXPIRED,
@@ -35,7 +42,10 @@ END_REASONS: Final = (
     RESERVATION_ENDED,
     CANCELLED,
     DEADLINE,
+    PREEMPTED,
 )
+
+HOUR_MS: Final = 3_600_000
 
 COMPLETED: Final = "COMPLETED"
 BROKEN: Final = "BROKEN"
@@ -122,6 +132,7 @@ class Queued:
     reservation_id: int
     deadline_ms: int
     started: int = 0
+    protected: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +156,7 @@ class Granted:
     lease_ttl_ms: int
     reservation_id: int
     waited_ms: int
+    protected: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,6 +303,12 @@ class QueueSet:
 
     order: int = PRIORITY_WITH_FAIRSHARE
     ageing_ms: int = 3_600_000
+    backfill: int = CONSERVATIVE
+    depth: int = 16
+    preemption: int = NO_PREEMPTION
+    grace_ms: int = 30_000
+    min_run_ms: int = 60_000
+    per_hour: int = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,6 +324,63 @@ class EntrySkipped:
     """An entry that no replica could apply was passed over (`raftalloc log skip`). digest: of its bytes, hex."""
 
     digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Promised:
+    """A waiting request will start at start_ms at the latest, as far as known ends tell.
+
+    It then runs until end_ms (0: for ever).
+    Per member: its node ('' where only providers serve it), the supplier of each kind of `demand`, its devices; one
+    member after the other. held: nobody else may take it at any time before, either (a preemptor's claim).
+    """
+
+    request_id: int
+    start_ms: int
+    end_ms: int
+    held: bool
+    members: int
+    demand: Vector
+    nodes: tuple[str, ...]
+    suppliers: tuple[str, ...]
+    devices: Vector
+
+
+@dataclass(frozen=True, slots=True)
+class PromiseDropped:
+    """Nothing is promised to this request any more."""
+
+    request_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sought:
+    """A waiting request has looked for victims, and looks again at next_ms."""
+
+    request_id: int
+    next_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Preempting:
+    """A victim: it ends at deadline_ms, unless its holder gives it back before or its preemptor goes away."""
+
+    allocation_id: int
+    preemptor: int
+    deadline_ms: int
+    agent_id: str
+    workflow_id: str
+    node_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Spared:
+    """It is not preempted after all."""
+
+    allocation_id: int
+    agent_id: str
+    workflow_id: str
+    node_id: str
 
 
 Event = (
@@ -334,6 +409,11 @@ Event = (
     | QueueSet
     | Aged
     | EntrySkipped
+    | Promised
+    | PromiseDropped
+    | Sought
+    | Preempting
+    | Spared
 )
 
 

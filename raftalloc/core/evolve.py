@@ -11,6 +11,7 @@ from typing import assert_never
 
 from raftalloc.core import deadlines
 from raftalloc.core.events import (
+    HOUR_MS,
     Aged,
     Answered,
     Ended,
@@ -22,6 +23,9 @@ from raftalloc.core.events import (
     NodeRegistered,
     NodeRemoved,
     NodeStateChanged,
+    Preempting,
+    Promised,
+    PromiseDropped,
     Queued,
     QueueSet,
     QuotaDeleted,
@@ -35,6 +39,8 @@ from raftalloc.core.events import (
     RulesSwitched,
     SessionOpened,
     SessionsExpired,
+    Sought,
+    Spared,
     WeightsSet,
     Withdrawn,
 )
@@ -88,7 +94,10 @@ def evolve(state: State, event: Event) -> None:
             _queue_set(state, event)
         case Aged():
             state.queue.age(event.request_id, event.level)
-            state.watch_ageing(event.request_id)
+            state.watch_first(event.request_id)
+            _order_changed(state)
+        case Promised() | PromiseDropped() | Sought() | Preempting() | Spared():
+            _ahead(state, event)
         case _:
             _fleet_or_quota(state, event)
 
@@ -109,13 +118,13 @@ def _fleet_or_quota(
             state.fleet.matrix.make_room(0, len(state.kinds))
             state.quotas.make_room(0, len(state.kinds))
             state.queue.lines.make_room(len(state.kinds))
-            state.profiles.clear()  # they are as wide as the matrix was
+            state.forget_profiles()  # they are as wide as the matrix was
         case WeightsSet():
             state.fleet.matrix.set_weights(state.kinds.columns(event.weights))
         case NodeRegistered():
             capacity = state.kinds.columns(event.capacity)
             row = state.fleet.register(event, capacity, len(state.kinds))
-            state.profiles.clear()  # it may have more devices than any node before
+            state.forget_profiles()  # it may have more devices than any node before
             _forget_fleet(state, row)
         case NodeStateChanged():
             row = state.fleet.row(event.node_id)
@@ -124,14 +133,15 @@ def _fleet_or_quota(
             _forget_fleet(state, row)
         case NodeRemoved():
             row = state.fleet.row(event.node_id)
-            state.fleet.remove(row)
             _forget_fleet(state, row)
+            state.fleet.remove(row)
         case QuotaSet():
             _quota_set(state, event)
         case QuotaDeleted():
             # What waits under this name is charged to `default` from now on.
             state.quotas.remove(state.quotas.row(event.name))
             state.shares.clear()
+            _order_changed(state)
             state.freed.everything = True
         case _:
             assert_never(event)
@@ -139,9 +149,11 @@ def _fleet_or_quota(
 
 def _forget_fleet(state: State, row: int) -> None:
     """What was derived from the fleet as it was; and a row that is ready may have more room than before."""
-    state.profiles.pop(row, None)
+    state.forget_profile(row)
     state.possible.clear()
     state.shares.clear()
+    state.hopeless.clear()
+    _order_changed(state)
     if state.fleet.is_ready[row]:
         state.freed.rows[row] = None
 
@@ -158,8 +170,10 @@ def _granted(state: State, event: Granted) -> None:
     state.leases.link(row)
     _charge(state, row, +1)
     state.deadlines.push(state.leases.deadline_ms(row), deadlines.ALLOCATION, event.allocation_id)
+    _order_changed(state, event.agent_type)
     waiting = state.queue.requests.get(event.request_id)
     if waiting is not None:
+        _promise_dropped(state, event.request_id)
         waiting.started += 1
         if not waiting.left:
             _leave_queue(state, event.request_id)
@@ -194,6 +208,7 @@ def _fill(state: State, event: Granted) -> None:
         ("lease_ttl_ms", event.lease_ttl_ms),
         ("reservation_id", event.reservation_id),
         ("index", state.index),
+        ("protected", event.protected),
     ):
         columns[column][row] = value
 
@@ -223,7 +238,7 @@ def _charge(state: State, row: int, sign: int) -> None:
     _forget_shares(state, quota)
     for supplier in rows:
         state.fleet.allocations[supplier] += sign
-        state.profiles.pop(supplier, None)
+        state.forget_profile(supplier)
         if sign < 0:
             state.freed.rows[supplier] = None
     if sign < 0:
@@ -248,6 +263,9 @@ def _charge_devices(state: State, row: int, sign: int, reservation: Reservation 
 def _ended(state: State, event: Ended) -> None:
     row = state.leases.row(event.allocation_id)
     assert row >= 0, f"allocation {event.allocation_id} ended twice"
+    if not state.leases.known_end_ms(row):
+        state.hopeless.clear()
+    _order_changed(state)
     _charge(state, row, -1)
     for column in ("agent", "agent_type", "workflow", "principal"):
         state.names.release(state.leases.get(row, column))
@@ -258,7 +276,7 @@ def _renewed(state: State, event: Renewed) -> None:
     row = state.leases.row(event.allocation_id)
     if state.leases.get(row, "ends_ms") != event.ends_ms:
         for _, _, supplier in state.leases.parts(row):
-            state.profiles.pop(supplier, None)
+            state.forget_profile(supplier)
     state.leases.set(row, "expires_ms", event.expires_ms)
     state.leases.set(row, "ends_ms", event.ends_ms)
     state.deadlines.push(state.leases.deadline_ms(row), deadlines.ALLOCATION, event.allocation_id)
@@ -284,10 +302,10 @@ def _leader_took(state: State, event: LeaderTook) -> None:
 def _queued(state: State, event: Queued) -> None:
     state.next_id = max(state.next_id, event.request_id + event.count)
     node_needs, provider_needs = state.needs_of(event.demand)
-    waiting = Waiting(event, event.started, state.now_ms, state.index)
+    waiting = Waiting(event, event.started, state.now_ms, state.index, seek_ms=state.now_ms)
     if state.queue.add(waiting, node_needs, provider_needs):
-        state.watch_ageing(event.request_id)
-    if state.reservations.any_booked():
+        state.watch_first(event.request_id)
+    if state.reservations.any_booked() or state.promises.by_id:
         # It may run shorter than the others of its line, and be blocked by something else (`turns`).
         state.queue.lines.forget(event)
     state.deadlines.push(event.deadline_ms, deadlines.WAIT, event.request_id)
@@ -303,15 +321,71 @@ def _withdrawn(state: State, event: Withdrawn) -> None:
 
 
 def _leave_queue(state: State, request_id: int) -> None:
+    _promise_dropped(state, request_id)
+    state.hopeless.pop(request_id, None)
     now_first = state.queue.remove(request_id)
     if now_first:
-        state.watch_ageing(now_first)
+        state.watch_first(now_first)
 
 
 def _queue_set(state: State, event: QueueSet) -> None:
     state.queue.settings, state.queue.was_set = event, True
     for line in state.queue.lines.by_shape.values():
-        state.watch_ageing(line.first)
+        state.watch_first(line.first)
+    _order_changed(state)
+
+
+def _order_changed(state: State, only: str = "") -> None:
+    """Who was behind a promise may now stand before its holder.
+
+    only: just behind holders of this agent type, whose share rose.
+    """
+    for ident in state.promises.by_id:
+        if not only or state.queue.requests[ident].queued.agent_type == only:
+            state.free_promise(ident)
+
+
+def _ahead(state: State, event: Promised | PromiseDropped | Sought | Preempting | Spared) -> None:
+    """Promises and victims."""
+    match event:
+        case Promised():
+            state.promises.make(event)
+        case PromiseDropped():
+            _promise_dropped(state, event.request_id)
+        case Sought():
+            state.queue.requests[event.request_id].seek_ms = event.next_ms
+            state.watch_first(event.request_id)
+        case Preempting():
+            row = state.leases.row(event.allocation_id)
+            _count_preemption(state, row)
+            _victim(state, row, event.preemptor, event.deadline_ms)
+        case Spared():
+            _victim(state, state.leases.row(event.allocation_id), 0, 0)
+        case _:
+            assert_never(event)
+
+
+def _promise_dropped(state: State, request_id: int) -> None:
+    state.free_promise(request_id)
+    state.promises.drop(request_id)
+
+
+def _victim(state: State, row: int, preemptor: int, deadline_ms: int) -> None:
+    leases = state.leases
+    leases.set_victim(row, preemptor, deadline_ms)
+    state.hopeless.clear()
+    for _, _, supplier in leases.parts(row):
+        state.forget_profile(supplier)
+    state.deadlines.push(leases.deadline_ms(row), deadlines.ALLOCATION, leases.get(row, "id"))
+
+
+def _count_preemption(state: State, row: int) -> None:
+    """Of each agent type, how many became victims in this hour of the group's clock."""
+    agent_type = state.names.text(state.leases.get(row, "agent_type"))
+    hour = state.now_ms // HOUR_MS
+    before = {name: pair for name, pair in state.preemptions.items() if pair[0] == hour}
+    count = before.get(agent_type, (hour, 0))[1]
+    state.preemptions = {**before, agent_type: (hour, count + 1)}
 
 
 # -- quotas ----------------------------------------------------------------------------------------
@@ -332,6 +406,7 @@ def _quota_set(state: State, event: QuotaSet) -> None:
         quotas.set_limits(row, state.kinds.columns(event.limits))
     quotas.weights[row] = event.weight
     state.shares.clear()
+    _order_changed(state)
     state.freed.quotas[row] = None
 
 
@@ -381,6 +456,7 @@ def _hold(state: State, reservation: Reservation, sign: int) -> None:
         state.fleet.matrix.change(state.fleet.row(supplier), column, held=amount)
         state.quotas.change(quota, column, held=amount)
     _forget_shares(state, quota)
+    _order_changed(state)
     for device, units in reservation.devices.items():
         state.fleet.change_device(state.fleet.row(made.node_id), device, held=sign * units)
 
@@ -395,4 +471,4 @@ def _free_window(state: State, reservation: Reservation) -> None:
 
 def _forget_profiles(state: State, reservation: Reservation) -> None:
     for supplier in reservation.made.suppliers:
-        state.profiles.pop(state.fleet.row(supplier), None)
+        state.forget_profile(state.fleet.row(supplier))

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from raftalloc.core import ordering, rejections
-from raftalloc.core.admission import ask_of
+from raftalloc.core import ordering, promising, rejections
 from raftalloc.core.commands import Allocate, Origin
 from raftalloc.core.drawing import draw_blocker, draw_placement
 from raftalloc.core.events import Queued
 from raftalloc.core.fleet import Mask
-from raftalloc.core.headroom import booked_peak, ends_at, never, rejection_of, try_start
+from raftalloc.core.headroom import ask_of, booked_peak, ends_at, never, rejection_of, try_start
 from raftalloc.core.placement import Ask, Room, filters, fit_in_time
+from raftalloc.core.promises import promise_of
 from raftalloc.core.quotas import NO_LIMIT
 from raftalloc.core.records import FITS_NOW, MUST_WAIT, NEVER_FITS, Blocker, Explanation
 from raftalloc.core.rejections import NUMBER_MAX
@@ -57,6 +57,9 @@ def _explain(state: State, queued: Queued, *, position: int) -> Explanation:
     if ask.node_parts and not feasible:
         blockers += _node_blockers(state, ask, fallen)
     result = try_start(state, queued, ask)
+    if isinstance(result, list):
+        besides = tuple(map(promise_of, promising.protections(state, queued)))
+        result = try_start(state, queued, ask, besides) if besides else result
     if isinstance(result, list):
         row = result[0].node
         chosen = state.fleet.ids[row] if row >= 0 else ""

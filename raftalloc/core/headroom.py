@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from raftalloc.core import lines
+from raftalloc.core import lines, ordering
 from raftalloc.core.events import Queued
-from raftalloc.core.placement import Ask, Placement, Room, place, possible_members
+from raftalloc.core.placement import Ask, Placement, Room, compile_ask, place, possible_members
+from raftalloc.core.promises import Promise
 from raftalloc.core.quotas import NO_LIMIT
 from raftalloc.core.refusals import no_capacity, quota_rejection, unsatisfiable
 from raftalloc.core.rejections import Rejection
@@ -33,6 +34,11 @@ def ends_at(state: State, queued: Queued) -> int:
     return state.now_ms + queued.duration_ms if queued.duration_ms else 0
 
 
+def ask_of(state: State, queued: Queued) -> Ask | str:
+    """The request's demand by columns, or the unknown kind."""
+    return compile_ask(state, queued.demand, queued.gpu_models, queued.constraints, queued.policy)
+
+
 def rejection_of(state: State, ask: Ask, blocked: Blocked) -> Rejection:
     """The refusal, with its numbers as they are now."""
     if blocked.line == lines.QUOTA:
@@ -43,21 +49,35 @@ def rejection_of(state: State, ask: Ask, blocked: Blocked) -> Rejection:
     return no_capacity(state, ask, blocked.members)
 
 
-def try_start(state: State, queued: Queued, ask: Ask) -> list[Placement] | Blocked:
-    """Placements of the next member (of all members, for a gang), or what stands in the way."""
+def try_start(
+    state: State, queued: Queued, ask: Ask, besides: tuple[Promise, ...] = ()
+) -> list[Placement] | Blocked:
+    """Placements of the next member (of all members, for a gang), or what stands in the way.
+
+    besides: promises to keep that are not in the state.
+    """
     members = queued.count if queued.gang else 1
     blocked = quota_blocker(state, queued, ask, members)
     if blocked is not None:
         return blocked
-    end_ms = ends_at(state, queued)
-    if members == 1:
-        placement = place(state, Room(state), ask, end_ms)
-        return [placement] if placement else Blocked(lines.ROOM, 1)
-    room, placements = Room(state).copy(), []
-    for _ in range(members):
+    room = Room(state)
+    room.ahead = ordering.promises_ahead(state, queued) + besides
+    placements = place_members(state, room, queued, ask, ends_at(state, queued))
+    return Blocked(lines.ROOM, members) if placements is None else placements
+
+
+def place_members(
+    state: State, room: Room, queued: Queued, ask: Ask, end_ms: int
+) -> list[Placement] | None:
+    """Where the next member goes, or all members of a gang, that run from now to end_ms; None: there is no room."""
+    if not queued.gang:
+        placement = place(state, room, ask, end_ms)
+        return [placement] if placement else None
+    room, placements = room.copy(), []
+    for _ in range(queued.count):
         placement = place(state, room, ask, end_ms)
         if placement is None:
-            return Blocked(lines.ROOM, members)
+            return None
         room.take(ask, placement)
         placements.append(placement)
     return placements

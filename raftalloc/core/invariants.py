@@ -26,6 +26,7 @@ def check(state: State) -> list[str]:
         *_leases(state),
         *_queue(state),
         *_reservations(state),
+        *_promises(state),
         *_numbers(state),
     ]
 
@@ -221,6 +222,27 @@ def _reservations(state: State) -> Iterator[str]:
                 yield f"reservation {ident}: more {kind} was drawn than booked"
 
 
+def _promises(state: State) -> Iterator[str]:
+    """A promise is to one that waits; a victim is one of a claim; each stands once under its preemptor."""
+    for ident, promise in state.promises.by_id.items():
+        if ident not in state.queue.requests:
+            yield f"a start is promised to {ident}, which does not wait"
+        if promise.made.request_id != ident:
+            yield f"the promise to {ident} is to {promise.made.request_id}"
+    victims: dict[int, int] = {}
+    for row in state.leases.rows.values():
+        preemptor = state.leases.get(row, "preemptor")
+        if bool(preemptor) != bool(state.leases.get(row, "preempt_ms")):
+            yield f"allocation {state.leases.get(row, 'id')} is half a victim"
+        if preemptor:
+            victims[preemptor] = victims.get(preemptor, 0) + 1
+            claim = state.promises.by_id.get(preemptor)
+            if claim is None or not claim.made.held:
+                yield f"allocation {state.leases.get(row, 'id')} is victim of {preemptor}, which has no claim"
+    if {ident: len(rows) for ident, rows in state.leases.victims.items()} != victims:
+        yield "the victims of a preemptor are not those that say so"
+
+
 def _numbers(state: State) -> Iterator[str]:
     """What is due is in the heap of deadlines, and nothing before it."""
     times = [state.leases.deadline_ms(row) for row in state.leases.rows.values()]
@@ -228,6 +250,7 @@ def _numbers(state: State) -> Iterator[str]:
     firsts = [line.first for line in state.queue.lines.by_shape.values()]
     waiting = state.queue.requests
     times += [state.queue.ages_ms(waiting[ident]) for ident in firsts if ident in waiting]
+    times += [state.queue.seeks_ms(waiting[ident]) for ident in firsts if ident in waiting]
     times += [one.made.end_ms for one in state.reservations.by_id.values()]
     times += [
         state.deadline_of(deadlines.RESERVATION_START, ident) for ident in state.reservations.by_id

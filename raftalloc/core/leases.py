@@ -1,9 +1,9 @@
 """Live allocations: who holds what, from which rows, until when.
 
 A struct of arrays with a free list (design 9.1). An allocation ends at `ends_ms` (the promised run time) and,
-where it has a lease, at `expires_ms` unless renewed before; whichever comes first is its deadline. Suppliers
-and amounts lie beside the kinds, at most KINDS_PER_REQUEST_MAX of them; devices are a 64-bit set, each giving
-`device_amount` units.
+where it has a lease, at `expires_ms` unless renewed before, and as a victim at `preempt_ms`; what comes first is
+its deadline. Suppliers and amounts lie beside the kinds, at most KINDS_PER_REQUEST_MAX of them; devices are a
+64-bit set, each giving `device_amount` units.
 
 The latest ended allocations are remembered in a ring, so that a late renew can be told why, not only that, it
 came late.
@@ -13,9 +13,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import numpy as np
+
 from raftalloc.core.quantities import KINDS_PER_REQUEST_MAX
 from raftalloc.core.records import EndedRecord
-from raftalloc.core.table import Table
+from raftalloc.core.table import Column, Table
 
 ENDED_MAX = 16_384
 """Ended allocations that are remembered."""
@@ -43,6 +45,9 @@ _WIDTHS = {
     "lease_ttl_ms": 1,
     "reservation_id": 1,
     "index": 1,
+    "protected": 1,
+    "preempt_ms": 1,
+    "preemptor": 1,
 }
 
 
@@ -55,6 +60,7 @@ class Leases:
         self.rows: dict[int, int] = {}
         self.by_supplier: dict[int, dict[int, None]] = {}
         self.by_reservation: dict[int, dict[int, None]] = {}
+        self.victims: dict[int, dict[int, None]] = {}
         self.ended: dict[int, EndedRecord] = {}
 
     def row(self, allocation_id: int) -> int:
@@ -87,9 +93,22 @@ class Leases:
         return devices_of(self.get(row, "devices"))
 
     def deadline_ms(self, row: int) -> int:
-        """The earlier of lease and end; 0: neither."""
-        expires, ends = self.get(row, "expires_ms"), self.get(row, "ends_ms")
+        """The earliest of lease, end, and the end of a victim's grace; 0: none of them."""
+        expires, ends = self.get(row, "expires_ms"), self.known_end_ms(row)
         return min(expires, ends) if expires and ends else expires or ends
+
+    def known_end_ms(self, row: int) -> int:
+        """When it ends at the latest, by its duration or as a victim; 0: never by itself."""
+        ends, preempt = self.get(row, "ends_ms"), self.get(row, "preempt_ms")
+        return min(ends, preempt) if ends and preempt else ends or preempt
+
+    def known_ends(self) -> Column:
+        """(rows,): the same for the whole table."""
+        ends, preempt = (
+            self.table.columns[c][: self.table.high] for c in ("ends_ms", "preempt_ms")
+        )
+        both: Column = np.minimum(ends, preempt)
+        return np.where(both > 0, both, np.maximum(ends, preempt))
 
     def add(self, allocation_id: int) -> int:
         """A row for a new allocation; the caller fills its columns and then calls `link`."""
@@ -106,6 +125,9 @@ class Leases:
         reservation_id = self.get(row, "reservation_id")
         if reservation_id:
             self.by_reservation.setdefault(reservation_id, {})[row] = None
+        preemptor = self.get(row, "preemptor")
+        if preemptor:
+            self.victims.setdefault(preemptor, {})[row] = None
 
     def remove(self, row: int, reason: str, at_ms: int) -> None:
         """Forget a live allocation, remembering that and why it ended."""
@@ -118,9 +140,27 @@ class Leases:
             del drawn[row]
             if not drawn:
                 del self.by_reservation[reservation_id]
+        self.set_victim(row, 0, 0)
         del self.rows[allocation_id]
         self.table.remove(row)
         self.remember(EndedRecord(allocation_id, reason, at_ms))
+
+    def set_victim(self, row: int, preemptor: int, preempt_ms: int) -> None:
+        """It is to end for a preemptor at a time; (0, 0): for none."""
+        before = self.get(row, "preemptor")
+        if before:
+            rows = self.victims[before]
+            del rows[row]
+            if not rows:
+                del self.victims[before]
+        if preemptor:
+            self.victims.setdefault(preemptor, {})[row] = None
+        self.set(row, "preemptor", preemptor)
+        self.set(row, "preempt_ms", preempt_ms)
+
+    def victims_of(self, preemptor: int) -> list[int]:
+        """Ids of a preemptor's victims, lowest first."""
+        return sorted(self.get(row, "id") for row in self.victims.get(preemptor, ()))
 
     def remember(self, record: EndedRecord) -> None:
         """Keep why an id ended; the oldest goes when the ring is full."""
@@ -142,7 +182,7 @@ class Leases:
         free = dict.fromkeys(self.table.free)
         ids = self.table.columns["id"][: self.table.high].tolist()
         self.rows = {ident: row for row, ident in enumerate(ids) if row not in free}
-        self.by_supplier, self.by_reservation = {}, {}
+        self.by_supplier, self.by_reservation, self.victims = {}, {}, {}
         for row in self.rows.values():
             self.link(row)
 

@@ -20,7 +20,9 @@ import numpy as np
 
 from raftalloc.core import fairness
 from raftalloc.core.commands import CRITICAL, FAIR_SHARE, FIFO
+from raftalloc.core.events import Queued
 from raftalloc.core.lines import Slots
+from raftalloc.core.promises import Promise
 from raftalloc.core.queues import OVERDUE, Waiting
 from raftalloc.core.state import State
 
@@ -84,3 +86,34 @@ def position(state: State, request_id: int) -> int:
     standing = keys(state)
     mine = standing[request_id]
     return 1 + sum(1 for key in standing.values() if key < mine)
+
+
+def is_ahead(state: State, one: Waiting, queued: Queued) -> bool:
+    """Whether a waiting request stands before another, or one that has just come."""
+    mine, theirs = _standing_of(state, queued), _standing_of(state, one.queued)
+    if mine != theirs:
+        return theirs > mine
+    if mine < OVERDUE and state.queue.by_share():
+        share = fairness.share_of(state, queued.agent_type)
+        other = fairness.share_of(state, one.queued.agent_type)
+        if fairness.is_less(other, share) or fairness.is_less(share, other):
+            return fairness.is_less(other, share)
+    return one.queued.request_id < queued.request_id
+
+
+def _standing_of(state: State, queued: Queued) -> int:
+    """The class of a request now: who waits stands as high as the first of its line."""
+    level = 0
+    if queued.request_id in state.queue.requests:
+        level = int(state.queue.lines.level[state.queue.lines.of(queued).slot])
+    return min(state.queue.base_class(queued.priority) + level, OVERDUE)
+
+
+def promises_ahead(state: State, queued: Queued) -> tuple[Promise, ...]:
+    """The promises that a request must keep: those of who stands before it, and whatever is held."""
+    return tuple(
+        promise
+        for ident, promise in state.promises.by_id.items()
+        if ident != queued.request_id
+        and (promise.made.held or is_ahead(state, state.queue.requests[ident], queued))
+    )

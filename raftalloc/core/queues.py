@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from raftalloc.core.commands import CRITICAL, FAIR_SHARE, FIFO, PRIORITY
+from raftalloc.core.commands import (
+    CRITICAL,
+    EASY,
+    FAIR_SHARE,
+    FIFO,
+    GREEDY,
+    LOW,
+    LOWER_PRIORITY,
+    PRIORITY,
+)
 from raftalloc.core.events import Queued, QueueSet
 from raftalloc.core.lines import Lines
 
@@ -16,13 +25,17 @@ OVERDUE = CRITICAL + 1
 
 @dataclass(slots=True)
 class Waiting:
-    """A request of which `started` members run and the rest wait. queued_ms: since when. level: classes it has aged."""
+    """A request of which `started` members run and the rest wait.
+
+    queued_ms: since when. level: classes it has aged. seek_ms: when it looks for victims next, if it may.
+    """
 
     queued: Queued
     started: int
     queued_ms: int
     index: int
     level: int = 0
+    seek_ms: int = 0
 
     @property
     def left(self) -> int:
@@ -96,6 +109,17 @@ class Queue:
             return waiting.level
         risen = (now_ms - waiting.queued_ms) // self.settings.ageing_ms
         return max(waiting.level, min(risen, most))
+
+    def seeks_ms(self, waiting: Waiting) -> int:
+        """When a waiting request next looks for victims, as the first of its line; 0: never."""
+        may = self.settings.preemption == LOWER_PRIORITY and waiting.queued.priority > LOW
+        return waiting.seek_ms if may else 0
+
+    def depth(self) -> int:
+        """Lines ahead that backfill protects."""
+        if self.settings.backfill == GREEDY:
+            return 0
+        return 1 if self.settings.backfill == EASY else self.settings.depth
 
     def is_first(self, queued: Queued) -> bool:
         """Whether a waiting request is the first of its line."""

@@ -40,7 +40,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Allocation:
-    """A live allocation. devices: (device number as text, canonical units) pairs."""
+    """A live allocation. devices: (device number as text, canonical units) pairs. preempt_ms: a victim's end."""
 
     allocation_id: int
     request_id: int
@@ -60,6 +60,9 @@ class Allocation:
     lease_ttl_ms: int
     reservation_id: int
     index: int
+    protected: bool
+    preempt_ms: int
+    preemptor: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,11 +92,16 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True)
 class QueueRow:
-    """A waiting request in the order of the queue. standing: its class; share: of its agent type, weighted."""
+    """A waiting request in the order of the queue. standing: its class; share: of its agent type, weighted.
+
+    promised_ms: the start that nobody behind may delay; 0: none. claim: victims make room for it.
+    """
 
     request: Waiting
     standing: int
     share_millionths: int
+    promised_ms: int
+    claim: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -105,7 +105,7 @@ _SENTENCES_BY_FIELD: Final = {
         "count",
     ): "no room for all {members} members at once; {nodes_able} nodes could take one",
     (NO_CAPACITY, "duration_ms"): (
-        "{nodes_able} nodes have room now, but windows booked ahead need it before the request would end"
+        "{nodes_able} nodes have room now, but windows booked or starts promised ahead need it"
     ),
     (
         NO_CAPACITY,
@@ -170,7 +170,7 @@ _REMEDIES_BY_FIELD: Final = {
     (
         NO_CAPACITY,
         "duration_ms",
-    ): "ask for a shorter duration, or wait (wait_ms) until the window is over",
+    ): "ask for a shorter duration, or wait (wait_ms) until the window or the promised start is over",
     (NO_CAPACITY, "extension_ms"): "ask for a shorter extension",
     (UNSATISFIABLE, "constraints"): "drop or widen a constraint, or ask for less",
     (UNSATISFIABLE, "gpu_models"): "accept other gpu_models, or ask for fewer devices",

@@ -9,7 +9,7 @@ from collections.abc import Generator
 from dataclasses import replace
 
 from raftalloc.core import lines, queues, rejections
-from raftalloc.core.admission import ask_of, ensure_quota, grant, quota_limit, start_members
+from raftalloc.core.admission import ensure_quota, grant, quota_limit, start_members
 from raftalloc.core.commands import Allocate, Cancel, Origin, Release, Renew
 from raftalloc.core.drawing import draw_blocker, draw_placement
 from raftalloc.core.events import (
@@ -22,7 +22,7 @@ from raftalloc.core.events import (
     Renewed,
     Withdrawn,
 )
-from raftalloc.core.headroom import Blocked, booked_peak, never, quota_blocker, rejection_of
+from raftalloc.core.headroom import Blocked, ask_of, booked_peak, never, quota_blocker, rejection_of
 from raftalloc.core.lines import shape_of
 from raftalloc.core.placement import Ask
 from raftalloc.core.profiles import profile_of
@@ -54,6 +54,7 @@ def as_queued(state: State, command: Allocate, origin: Origin) -> Queued:
         policy=command.policy,
         reservation_id=command.reservation_id,
         deadline_ms=state.now_ms + command.wait_ms,
+        protected=command.protected,
     )
 
 
@@ -84,10 +85,11 @@ def allocate(state: State, command: Allocate, origin: Origin) -> Decision:
 def _blocked_like_others(state: State, queued: Queued, ask: Ask) -> Blocked | None:
     """What blocks equal requests that wait, where nothing has changed since they were tried; None: it must be tried.
 
-    Windows booked ahead tell equal requests apart by their duration, so then each is tried.
+    Windows and promises ahead tell equal requests apart by their duration, so then each is tried.
     """
     line = state.queue.lines.by_shape.get(shape_of(queued))
-    if line is None or state.freed.any() or state.reservations.any_booked():
+    ahead = state.reservations.any_booked() or bool(state.promises.by_id)
+    if line is None or state.freed.any() or ahead:
         return None
     members = queued.count if queued.gang else 1
     # Asked again of the state, not of the line, whose memory of what blocked it is older and not in a snapshot.

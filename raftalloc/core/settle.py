@@ -20,15 +20,19 @@ from raftalloc.core.events import (
     DRAINED,
     DURATION_ENDED,
     LEASE_EXPIRED,
+    PREEMPTED,
     RESERVATION_ENDED,
     Aged,
     Event,
     NodeStateChanged,
     SessionsExpired,
+    Spared,
     WeightsSet,
     Withdrawn,
 )
 from raftalloc.core.matrix import WEIGHT_UNIT
+from raftalloc.core.preemption import seek
+from raftalloc.core.promising import late, mend
 from raftalloc.core.quantities import NODE, scope_of
 from raftalloc.core.requests import ended
 from raftalloc.core.sessions import KEEP_MS
@@ -36,6 +40,8 @@ from raftalloc.core.state import State
 
 FIRED_MAX = 1_000
 """Deadlines that fire in one settle: a tenth of a second at most, less than an election waits."""
+ROUNDS_MAX = 4
+"""How often one settle goes round: what starts may take what was promised to those behind it."""
 SESSIONS_EVERY_MS = 30_000
 """Sessions and keys may outlive KEEP_MS by so much: one event forgets many."""
 
@@ -58,8 +64,36 @@ def settle(state: State) -> Generator[Event, None, None]:
     oldest_ms = state.sessions.oldest_ms()
     if oldest_ms and oldest_ms + KEEP_MS + SESSIONS_EVERY_MS <= state.now_ms:
         yield SessionsExpired(state.now_ms - KEEP_MS)
-    if state.freed.any():
-        yield from _admit(state)
+    for _ in range(ROUNDS_MAX):
+        yield from mend(state)
+        if state.freed.any():
+            yield from _admit(state)
+        dropped = list(late(state))
+        yield from dropped
+        if not state.promises.unchecked and not dropped:
+            break
+    yield from _spare(state)
+
+
+def _spare(state: State) -> Generator[Event, None, None]:
+    """Victims whose preemptor holds no claim any more: it went away, has started, or cannot be given the place."""
+    for preemptor in list(state.leases.victims):
+        promise = state.promises.by_id.get(preemptor)
+        if promise is None or not promise.made.held:
+            for allocation_id in state.leases.victims_of(preemptor):
+                yield _spared(state, allocation_id)
+
+
+def _spared(state: State, allocation_id: int) -> Spared:
+    leases, names = state.leases, state.names
+    row = leases.row(allocation_id)
+    node = leases.get(row, "node")
+    return Spared(
+        allocation_id,
+        names.text(leases.get(row, "agent")),
+        names.text(leases.get(row, "workflow")),
+        state.fleet.ids[node] if node >= 0 else "",
+    )
 
 
 def due_ms(state: State) -> int:
@@ -69,7 +103,9 @@ def due_ms(state: State) -> int:
     oldest_ms = state.sessions.oldest_ms()
     if oldest_ms:
         times.append(oldest_ms + KEEP_MS + SESSIONS_EVERY_MS)
-    if state.freed.any() and state.queue.requests:
+    promised = [promise.made.start_ms + 1 for promise in state.promises.by_id.values()]
+    times += [max(at_ms, state.now_ms) for at_ms in promised]
+    if (state.freed.any() and state.queue.requests) or state.promises.unchecked:
         times.append(state.now_ms)
     return min(times, default=0)
 
@@ -87,6 +123,8 @@ def _fire(state: State, item: Item) -> Generator[Event, None, None]:
             waiting = state.queue.requests[subject]
             queued = waiting.queued
             yield Withdrawn(subject, DEADLINE, waiting.left, queued.agent_id, queued.workflow_id)
+        case deadlines.SEEK:
+            yield from seek(state, state.queue.requests[subject])
         case deadlines.AGE:
             waiting = state.queue.requests[subject]
             yield Aged(subject, state.queue.level_at(waiting, state.now_ms))
@@ -98,6 +136,8 @@ def _fire(state: State, item: Item) -> Generator[Event, None, None]:
 
 def _why_over(state: State, row: int) -> str:
     """What ends an allocation whose deadline has come."""
+    if 0 < state.leases.get(row, "preempt_ms") <= state.now_ms:
+        return PREEMPTED
     ends_ms = state.leases.get(row, "ends_ms")
     if not ends_ms or ends_ms > state.now_ms:
         return LEASE_EXPIRED

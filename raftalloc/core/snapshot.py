@@ -18,6 +18,7 @@ from raftalloc.core.commands import WEIGHT_ONE
 from raftalloc.core.events import (
     Answered,
     NodeRegistered,
+    Promised,
     Queued,
     QueueSet,
     ReservationMade,
@@ -201,20 +202,36 @@ def _pack_queue(state: State, strings: Strings) -> list[Any]:
         [one.level for one in waiting],
         _pack_records(QueueSet, [state.queue.settings], strings),
         state.queue.was_set,
+        [one.seek_ms for one in waiting],
+        _pack_records(Promised, [one.made for one in state.promises.by_id.values()], strings),
+        [[name, hour, count] for name, (hour, count) in state.preemptions.items()],
     ]
 
 
 def _unpack_queue(state: State, packed: Sequence[Any], strings: Sequence[str]) -> None:
     queued = _unpack_records(Queued, packed[0], strings)
     started_of, since, indices, *more = packed[1:]
-    levels, settings, was_set = more or ([0] * len(queued), [], False)
+    zeros = [0] * len(queued)
+    levels, settings, was_set, seeks, promises, preemptions = more or (
+        zeros,
+        [],
+        False,
+        zeros,
+        [],
+        [],
+    )
     check_list("levels", levels, int)
+    check_list("seeks", seeks, int)
     if settings:
         (state.queue.settings,) = _unpack_records(QueueSet, settings, strings)
     state.queue.was_set = was_set
-    for one, *rest in zip(queued, started_of, since, indices, levels, strict=True):
+    for one, *rest in zip(queued, started_of, since, indices, levels, seeks, strict=True):
         waiting = Waiting(one, *rest)
         state.queue.add(waiting, *state.needs_of(one.demand))
+    for made in _unpack_records(Promised, promises, strings) if promises else ():
+        state.promises.make(made)
+    state.promises.touch_all()
+    state.preemptions = {str(name): (int(hour), int(count)) for name, hour, count in preemptions}
 
 
 def _pack_reservations(state: State, strings: Strings) -> list[Any]:

@@ -7,8 +7,9 @@ Invariants that `invariants.check` proves of every state:
 4. Ids and tokens only rise; every id below `next_id` that is not in a table has ended.
 5. A request waits in exactly one line, and none whose line is not blocked fits (after `settle`).
 
-`evolve` is the only writer. `freed`, `asks`, `profiles`, `possible`, `shares`, `weighed_version` and the deadlines are
-derived: they are not part of the state's bytes, and a state read back from bytes decides the same without them.
+`evolve` is the only writer. `freed`, `asks`, `profiles`, `possible`, `shares`, `hopeless`, `weighed_version` and the
+deadlines are derived: they are not part of the state's bytes, and a state read back from bytes decides the same
+without them.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from raftalloc.core.fleet import Fleet
 from raftalloc.core.kinds import Kinds
 from raftalloc.core.leases import Leases
 from raftalloc.core.names import Names
+from raftalloc.core.promises import Promises
 from raftalloc.core.quantities import NODE, Vector, scope_of
 from raftalloc.core.queues import Queue
 from raftalloc.core.quotas import Quotas
@@ -90,6 +92,9 @@ class State:
         self.weighed_version = 0
         self.possible: dict[Hashable, Any] = {}
         self.shares: dict[int, tuple[int, int]] = {}
+        self.promises = Promises()
+        self.hopeless: dict[int, None] = {}
+        self.preemptions: dict[str, tuple[int, int]] = {}
 
     @classmethod
     def genesis(cls) -> State:
@@ -122,7 +127,7 @@ class State:
         if sort == deadlines.ALLOCATION:
             row = self.leases.row(subject)
             return self.leases.deadline_ms(row) if row >= 0 else 0
-        if sort in (deadlines.WAIT, deadlines.AGE):
+        if sort in (deadlines.WAIT, deadlines.AGE, deadlines.SEEK):
             return self._waiting_deadline(sort, subject)
         reservation = self.reservations.by_id.get(subject)
         if reservation is None:
@@ -137,12 +142,34 @@ class State:
             return 0
         if sort == deadlines.WAIT:
             return waiting.queued.deadline_ms
-        return self.queue.ages_ms(waiting) if self.queue.is_first(waiting.queued) else 0
+        if not self.queue.is_first(waiting.queued):
+            return 0
+        return (
+            self.queue.ages_ms(waiting) if sort == deadlines.AGE else self.queue.seeks_ms(waiting)
+        )
 
-    def watch_ageing(self, request_id: int) -> None:
-        """A request has come to the front of its line, or stands there and its time to age has changed."""
-        at_ms = self._waiting_deadline(deadlines.AGE, request_id)
-        self.deadlines.push(at_ms, deadlines.AGE, request_id)
+    def watch_first(self, request_id: int) -> None:
+        """A request has come to the front of its line, or stands there and its time to age or to seek has changed."""
+        for sort in (deadlines.AGE, deadlines.SEEK):
+            self.deadlines.push(self._waiting_deadline(sort, request_id), sort, request_id)
+
+    def forget_profile(self, row: int) -> None:
+        """A row has changed: what was known of its times to come, and whether promises on it can be kept."""
+        self.profiles.pop(row, None)
+        self.promises.touch(self.fleet.ids[row])
+
+    def forget_profiles(self) -> None:
+        """All rows may have changed."""
+        self.profiles.clear()
+        self.promises.touch_all()
+
+    def free_promise(self, request_id: int) -> None:
+        """Its rows have more room for those behind it."""
+        promise = self.promises.by_id.get(request_id)
+        for node_id in promise.takes if promise else ():
+            row = self.fleet.row(node_id)
+            if row >= 0:
+                self.freed.rows[row] = None
 
     def rebuild_deadlines(self) -> None:
         """Fill the heap from the tables, after a restore."""
@@ -152,7 +179,7 @@ class State:
             push(self.leases.deadline_ms(row), deadlines.ALLOCATION, allocation_id)
         for request_id, waiting in self.queue.requests.items():
             push(waiting.queued.deadline_ms, deadlines.WAIT, request_id)
-            self.watch_ageing(request_id)
+            self.watch_first(request_id)
         for ident, reservation in self.reservations.by_id.items():
             push(reservation.made.end_ms, deadlines.RESERVATION_END, ident)
             if not reservation.open:

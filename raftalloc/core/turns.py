@@ -18,6 +18,8 @@ from raftalloc.core.placement import Ask
 from raftalloc.core.state import State
 
 _FOR_EVER = 1 << 62
+_BY_THIS_AND_THAT = Blocked(lines.UNKNOWN, 1)
+"""One was blocked by this and another by that: the line is looked at whenever anything is freed."""
 
 
 @dataclass(slots=True)
@@ -49,8 +51,9 @@ class Turns:
         if stop is None and walk is None:
             return None
         if stop is not None and walk is None:
-            if not self._is_only_too_long(line, queued, ask):
-                return stop
+            apart = self._stop_of_a_short_run(line, queued, ask, stop)
+            if apart is not None:
+                return apart
             walk = self._walks[line.slot] = self._walk(line, queued)
         assert walk is not None, "a line is walked down from here on"
         if stop is not None:
@@ -63,11 +66,19 @@ class Turns:
             if walk.line.requests:
                 self._state.queue.lines.set_turn(walk.line.slot, walk.line.first)
 
-    def _is_only_too_long(self, line: Line, queued: Queued, ask: Ask) -> bool:
-        """Whether others stand behind, and a run that ends before any window begins would fit now."""
-        if len(line.requests) == 1 or not self._state.reservations.any_booked():
-            return False
-        return not isinstance(try_start(self._state, replace(queued, duration_ms=1), ask), Blocked)
+    def _stop_of_a_short_run(
+        self, line: Line, queued: Queued, ask: Ask, stop: Blocked
+    ) -> Blocked | None:
+        """What blocks the line where none behind can do better; None where a run that ends at once would fit now."""
+        state = self._state
+        ahead = state.reservations.any_booked() or bool(state.promises.by_id)
+        if len(line.requests) == 1 or not ahead:
+            return stop
+        short = try_start(state, replace(queued, duration_ms=1), ask)
+        if not isinstance(short, Blocked):
+            return None
+        same = (short.line, short.quota_row) == (stop.line, stop.quota_row)
+        return stop if same else _BY_THIS_AND_THAT
 
     def _walk(self, line: Line, queued: Queued) -> _Walk:
         behind = iter([ident for ident in line.requests if ident > queued.request_id])
@@ -80,8 +91,7 @@ class Turns:
                 walk.request_id = ident
                 self._state.queue.lines.set_turn(walk.line.slot, ident)
                 return None
-        # One was blocked by this and another by that: the line is looked at whenever anything is freed.
-        return Blocked(lines.UNKNOWN, 1)
+        return _BY_THIS_AND_THAT
 
 
 def _run_ms(queued: Queued) -> int:

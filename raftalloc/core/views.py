@@ -54,6 +54,9 @@ def _allocation(state: State, row: int) -> Allocation:
         lease_ttl_ms=leases.get(row, "lease_ttl_ms"),
         reservation_id=leases.get(row, "reservation_id"),
         index=leases.get(row, "index"),
+        protected=bool(leases.get(row, "protected")),
+        preempt_ms=leases.get(row, "preempt_ms"),
+        preemptor=leases.get(row, "preemptor"),
     )
 
 
@@ -159,7 +162,17 @@ def queue(state: State, *, after: int = 0, limit: int = 100) -> list[QueueRow]:
         one = state.queue.requests[ident]
         share = fairness.share_of(state, one.queued.agent_type)
         request = _waiting(one, place)
-        rows.append(QueueRow(request, -standing[ident][0], fairness.millionths(share)))
+        promise = state.promises.by_id.get(ident)
+        made = promise.made if promise else None
+        rows.append(
+            QueueRow(
+                request=request,
+                standing=-standing[ident][0],
+                share_millionths=fairness.millionths(share),
+                promised_ms=made.start_ms if made else 0,
+                claim=made.held if made else False,
+            )
+        )
     return rows
 
 

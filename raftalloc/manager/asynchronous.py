@@ -13,7 +13,7 @@ Unavailable or OutcomeUnknown. What has no method here is reached by `manager.cl
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from raftalloc.agent.node import NodeAgent
 from raftalloc.api.v1 import (
@@ -233,13 +233,14 @@ class ResourceManager:
         )
         return QuotaUsage((await self.client.quotas.get_quota_usage(request)).quota)
 
-    async def set_queue(self, *, order: str = "", ageing: Length | None = None) -> QueueSettings:
-        """Change how the queue is served, for all; what is left out stays.
+    async def set_queue(self, **settings: Any) -> QueueSettings:
+        """Change how the queue is served, for all; what is left out stays (docs/queue.md).
 
-        order: fifo, priority, fair_share or priority_with_fairshare. ageing: a waiting request rises by one priority
-        class for each such length; 0: never.
+        order: fifo, priority, fair_share, priority_with_fairshare. ageing: a length of time. backfill: greedy, easy,
+        conservative; backfill_depth. preemption: none, lower_priority; grace, min_run: lengths of time;
+        preemptions_per_hour.
         """
-        request = queue_message(order=order, ageing=ageing)
+        request = queue_message(**settings)
         return QueueSettings.of((await self.client.queue.set_queue(request)).settings)
 
     async def get_queue(self) -> QueueSettings:

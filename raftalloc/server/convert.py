@@ -14,9 +14,11 @@ from google.protobuf.unknown_fields import UnknownFieldSet
 
 from raftalloc.api.v1 import types_pb2
 from raftalloc.core import commands
+from raftalloc.core.promises import PROMISES_MAX
 from raftalloc.core.quantities import (
     DEVICE_UNITS,
     DEVICES_PER_NODE_MAX,
+    DURATION_MS_MAX,
     GPU,
     KINDS_MAX,
     KINDS_PER_REQUEST_MAX,
@@ -130,6 +132,7 @@ def allocate(request: allocator_pb2.AllocateRequest, default_policy: int) -> com
         wait_ms=checks.duration_ms("wait_ms", request.wait_ms),
         policy=_policy(request.policy, default_policy),
         reservation_id=checks.identifier("reservation_id", request.reservation_id),
+        protected=request.non_preemptible,
     )
 
 
@@ -272,13 +275,36 @@ def set_quota(request: quotas_pb2.SetQuotaRequest) -> commands.SetQuota:
 def set_queue(request: queue_pb2.SetQueueRequest) -> commands.SetQueue:
     """Serve the queue otherwise; an absent field stays as it is."""
     no_surplus(request)
-    if request.order and request.order not in commands.ORDERS:
-        known = ", ".join(commands.ORDER_NAMES.values())
-        raise InvalidRequest("order", f"{request.order} is not known", f"there are {known}")
-    ageing_ms = commands.LEAVE
-    if request.HasField("ageing_ms"):
-        ageing_ms = checks.duration_ms("ageing_ms", request.ageing_ms)
-    return commands.SetQueue(order=request.order or commands.LEAVE, ageing_ms=ageing_ms)
+    _one_of("order", request.order, commands.ORDER_NAMES)
+    _one_of("backfill", request.backfill, commands.BACKFILL_NAMES)
+    _one_of("preemption", request.preemption, commands.PREEMPTION_NAMES)
+    return commands.SetQueue(
+        order=request.order or commands.LEAVE,
+        ageing_ms=_unless_absent(request, "ageing_ms"),
+        backfill=request.backfill or commands.LEAVE,
+        depth=_unless_absent(request, "backfill_depth", 1, PROMISES_MAX),
+        preemption=request.preemption or commands.LEAVE,
+        grace_ms=_unless_absent(request, "grace_ms"),
+        min_run_ms=_unless_absent(request, "min_run_ms"),
+        per_hour=_unless_absent(request, "preemptions_per_hour", 0, 1_000_000),
+    )
+
+
+def _one_of(field: str, value: int, names: Mapping[int, str]) -> None:
+    """An enum that is absent, or one of these."""
+    if value and value not in names:
+        raise InvalidRequest(
+            field, f"{value} is not known", f"there are {', '.join(names.values())}"
+        )
+
+
+def _unless_absent(
+    request: queue_pb2.SetQueueRequest, field: str, low: int = 0, high: int = DURATION_MS_MAX
+) -> int:
+    """A number within its bounds, or LEAVE."""
+    if not request.HasField(field):  # type: ignore[arg-type]  # one of its own fields
+        return commands.LEAVE
+    return checks.whole(field, getattr(request, field), low, high)
 
 
 def _demand(resources: Mapping[str, int], models: Sequence[str]) -> tuple[Vector, tuple[str, ...]]:

@@ -56,6 +56,8 @@ if TYPE_CHECKING:
 logger = get_logger(__name__)
 
 DAY_MS: Final = 86_400_000
+_BACKFILLS: Final = {name: number for number, name in commands.BACKFILL_NAMES.items()}
+_PREEMPTIONS: Final = {name: number for number, name in commands.PREEMPTION_NAMES.items()}
 _ORDERS: Final = {name: order for order, name in commands.ORDER_NAMES.items()}
 
 
@@ -363,4 +365,14 @@ class Opener:
 def initial_queue(config: Config) -> SetQueue:
     """How a new group is to serve its queue."""
     queue = config.queue
-    return SetQueue(initial=True, order=_ORDERS[queue.order], ageing_ms=queue.ageing_ms)
+    return SetQueue(
+        initial=True,
+        order=_ORDERS[queue.order],
+        ageing_ms=queue.ageing_ms,
+        backfill=_BACKFILLS[queue.backfill],
+        depth=queue.backfill_depth,
+        preemption=_PREEMPTIONS[queue.preemption],
+        grace_ms=queue.grace_ms,
+        min_run_ms=queue.min_run_ms,
+        per_hour=queue.preemptions_per_hour,
+    )

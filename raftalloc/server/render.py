@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from raftalloc.service.query import Past
 
 _LIVE: Final = types_pb2.Allocation.STATE_LIVE
+_PREEMPTING: Final = types_pb2.Allocation.STATE_PREEMPTING
 _WAITING: Final = types_pb2.Allocation.STATE_WAITING
 _ENDED: Final = types_pb2.Allocation.STATE_ENDED
 _NODE_STATES: Final = {
@@ -45,7 +46,7 @@ def allocation(record: records.Allocation) -> types_pb2.Allocation:
     return types_pb2.Allocation(
         id=record.allocation_id,
         request_id=record.request_id,
-        state=_LIVE,
+        state=_PREEMPTING if record.preempt_ms else _LIVE,
         agent_id=record.agent_id,
         agent_type=record.agent_type,
         workflow_id=record.workflow_id,
@@ -62,6 +63,9 @@ def allocation(record: records.Allocation) -> types_pb2.Allocation:
         lease_ttl_ms=record.lease_ttl_ms,
         reservation_id=record.reservation_id,
         index=record.index,
+        preempt_ms=record.preempt_ms,
+        preemptor_id=record.preemptor,
+        non_preemptible=record.protected,
     )
 
 
@@ -284,7 +288,14 @@ def blocker(record: records.Blocker) -> allocator_pb2.Blocker:
 def queue_settings(record: QueueSet) -> queue_pb2.QueueSettings:
     """How the queue is served."""
     return queue_pb2.QueueSettings(
-        order=queue_pb2.QueueSettings.Order.ValueType(record.order), ageing_ms=record.ageing_ms
+        order=queue_pb2.QueueSettings.Order.ValueType(record.order),
+        ageing_ms=record.ageing_ms,
+        backfill=queue_pb2.QueueSettings.Backfill.ValueType(record.backfill),
+        backfill_depth=record.depth,
+        preemption=queue_pb2.QueueSettings.Preemption.ValueType(record.preemption),
+        grace_ms=record.grace_ms,
+        min_run_ms=record.min_run_ms,
+        preemptions_per_hour=record.per_hour,
     )
 
 
@@ -294,6 +305,8 @@ def queue_row(record: records.QueueRow) -> queue_pb2.ListQueueResponse.Row:
         request=waiting(record.request),
         standing=record.standing,
         share_millionths=record.share_millionths,
+        promised_start_ms=record.promised_ms,
+        claim=record.claim,
     )
 
 

@@ -14,6 +14,7 @@ from raftalloc.core.commands import Asked, Entry
 from raftalloc.core.events import CORDONED, DRAINING, LOST, READY, Happened
 from raftalloc.core.machine import Applied
 from raftalloc.core.records import DONE, GRANTED, QUEUED, REJECTED, Outcome
+from tests.core.promised import ahead_of, can_be_kept, earliest, keeping, protections
 from tests.core.reference import Wish, World, holds
 from tests.core.standing import Waits
 from tests.core.truth import TOO_LATE, Truth
@@ -35,6 +36,7 @@ class Audit:
         self.attempts: dict[Attempt, tuple[Asked, Outcome, int]] = {}
         self.given: set[int] = set()
         self.queue_set = False
+        self.gang: tuple[int, tuple[events.Promised, ...]] = (0, ())
         self.broken_promises: set[tuple[str, str]] = set()
 
     # -- one entry ---------------------------------------------------------------------------------
@@ -98,6 +100,22 @@ class Audit:
                 assert asked is not None
                 assert event != world.queue or not self.queue_set, "a setting that was so already"
                 self.queue_set = True
+            case events.Promised():
+                self._promised(event)
+            case events.PromiseDropped():
+                promised = world.promises[event.request_id]
+                late = promised.start_ms < world.now_ms
+                assert late or not can_be_kept(world, promised), "a promise was broken"
+            case events.Sought():
+                assert world.now_ms < event.next_ms
+                assert event.request_id in world.firsts()
+            case events.Preempting():
+                self._preempting(event)
+            case events.Spared():
+                preemptor = world.live[event.allocation_id].preemptor
+                claim = world.promises.get(preemptor)
+                assert preemptor
+                assert claim is None or not claim.held, "spared, and the claim stands"
             case events.Refused():
                 assert asked is not None
                 self.truth.refused(event, asked)
@@ -130,7 +148,7 @@ class Audit:
         if waits is None:
             self._new_id(event.allocation_id)
             assert asked is not None, "only what waits starts by itself"
-        else:
+        elif not self._goes_on(event):
             self._is_next(waits)
         started_ms = waits.since_ms if waits else world.now_ms
         assert event.waited_ms == world.now_ms - started_ms
@@ -144,7 +162,12 @@ class Audit:
                 assert all(holds(attributes.get(c.key), c) for c in wish_of.constraints)
         else:
             wish = Wish.of(wish_of)
-            place = world.place(wish, end_ms)
+            if not (wish_of.gang and self._goes_on(event)):
+                passed = protections(world, wish_of)
+                assert passed == [], "passed who could have been promised a start"
+                self.gang = (event.request_id, tuple(ahead_of(world, wish_of)))
+            with keeping(world, self.gang[1]):
+                place = world.place(wish, end_ms)
             assert place == (event.node_id, event.suppliers, event.devices), (
                 f"granted at {event.node_id}, {event.suppliers}, {event.devices}; should be {place}"
             )
@@ -154,6 +177,12 @@ class Audit:
         assert event.expires_ms == (min(expires_ms, end_ms) if end_ms else expires_ms)
         self._held_device_units(event)
 
+    def _goes_on(self, event: events.Granted) -> bool:
+        """Whether this is another member of a gang, which starts in one go."""
+        waits = self.world.waiting.get(event.request_id)
+        of_gang = waits is None or waits.queued.gang
+        return of_gang and self.gang[0] == event.request_id != event.allocation_id
+
     def _is_next(self, waits: Waits) -> None:
         """Nothing that stands before it in the queue would fit instead."""
         mine = self.world.rank(waits)
@@ -161,6 +190,34 @@ class Audit:
             assert self.world.rank(other) >= mine or not self.truth.fits(other.queued), (
                 f"{ident} was passed over"
             )
+
+    def _promised(self, event: events.Promised) -> None:
+        world, waits = self.world, self.world.waiting[event.request_id]
+        if event.held:
+            assert event.start_ms == world.now_ms + world.queue.grace_ms
+            assert waits.queued.deadline_ms > event.start_ms
+            assert can_be_kept(world, event), "a claim on what victims do not give back"
+            return
+        assert not self.truth.fits(waits.queued), "promised later what fits now"
+        assert event == earliest(world, waits.queued, ()), "not the earliest start"
+
+    def _preempting(self, event: events.Preempting) -> None:
+        """Only strictly lower priority, long enough there, not protected, within the budget; and told in time."""
+        world, live = self.world, self.world.live[event.allocation_id]
+        waits, settings = world.waiting[event.preemptor], world.queue
+        assert settings.preemption == commands.LOWER_PRIORITY
+        assert live.grant.priority < waits.queued.priority
+        assert not live.grant.protected
+        assert not live.preemptor
+        assert not live.grant.reservation_id
+        assert live.since_ms + settings.min_run_ms <= world.now_ms
+        assert event.deadline_ms == world.now_ms + settings.grace_ms
+        hour = world.now_ms // 3_600_000
+        of_hour = [
+            t for t, at in world.preempted if (t, at // 3_600_000) == (live.grant.agent_type, hour)
+        ]
+        assert not settings.per_hour or len(of_hour) < settings.per_hour
+        assert not self.truth.fits(waits.queued), "preempted for what fits without"
 
     def _held_device_units(self, event: events.Granted) -> None:
         gpu = dict(event.demand).get("gpu", 0)
@@ -199,9 +256,12 @@ class Audit:
                 assert command.agent_id == grant.agent_id
             case events.LEASE_EXPIRED:
                 assert 0 < live.expires_ms <= world.now_ms
+                assert not 0 < live.preempt_ms <= world.now_ms
                 assert not 0 < live.ends_ms <= world.now_ms
             case events.DURATION_ENDED:
                 assert 0 < live.ends_ms <= world.now_ms
+            case events.PREEMPTED:
+                assert 0 < live.preempt_ms <= world.now_ms
             case events.NODE_REMOVED:
                 assert isinstance(command, commands.RemoveNode)
                 assert command.force

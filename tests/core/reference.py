@@ -13,6 +13,8 @@ from dataclasses import dataclass, field, replace
 from raftalloc.core import commands, events
 from raftalloc.core.commands import Constraint
 from raftalloc.core.events import READY, Event, Granted, Queued, ReservationMade
+from tests.core import promised
+from tests.core.limits import Limits
 from tests.core.standing import Standing, Waits
 
 Demand = tuple[tuple[str, int], ...]
@@ -42,10 +44,17 @@ class Live:
     grant: Granted
     expires_ms: int
     ends_ms: int
+    since_ms: int = 0
+    preempt_ms: int = 0
+    preemptor: int = 0
 
     @property
     def deadline_ms(self) -> int:
-        return min((t for t in (self.expires_ms, self.ends_ms) if t), default=0)
+        return min((t for t in (self.expires_ms, self.known_end_ms) if t), default=0)
+
+    @property
+    def known_end_ms(self) -> int:
+        return min((t for t in (self.ends_ms, self.preempt_ms) if t), default=0)
 
 
 @dataclass
@@ -102,7 +111,7 @@ def holds(value: str | None, constraint: Constraint) -> bool:
 
 
 @dataclass
-class World(Standing):
+class World(Limits, Standing):
     """All there is, by name and id."""
 
     now_ms: int = 0
@@ -116,6 +125,10 @@ class World(Standing):
     ended: dict[int, str] = field(default_factory=dict)
     sessions: dict[int, str] = field(default_factory=dict)
     queue: events.QueueSet = field(default_factory=events.QueueSet)
+    promises: dict[int, events.Promised] = field(default_factory=dict)
+    keep: tuple[events.Promised, ...] = ()
+    victims_gone: bool = False
+    preempted: list[tuple[str, int]] = field(default_factory=list)
     token: int = 0
     registrations: int = 0
 
@@ -150,7 +163,9 @@ class World(Standing):
         """Whether an allocation takes something for itself; of a later moment a window answers for its draws."""
         if at_ms is None:
             return True
-        return not live.grant.reservation_id and (not live.ends_ms or live.ends_ms > at_ms)
+        held = any(kept.held and kept.start_ms == at_ms for kept in self.keep)
+        end_ms = live.known_end_ms if held or self.victims_gone else live.ends_ms
+        return not live.grant.reservation_id and (not end_ms or end_ms > at_ms)
 
     def charged_to(self, grant: Granted) -> str:
         """A draw is charged where its reservation is."""
@@ -176,7 +191,12 @@ class World(Standing):
 
     def free(self, row_id: str, kind: str, at_ms: int | None = None) -> int:
         taken = sum(a for row, k, _, a in self.charges(at_ms) if (row, k) == (row_id, kind))
-        return self.rows[row_id].capacity.get(kind, 0) - taken
+        return self.rows[row_id].capacity.get(kind, 0) - taken - self._kept(row_id, kind, at_ms)
+
+    def _kept(self, row_id: str, kind: str, at_ms: int | None) -> int:
+        """What promises that must be kept take at a later moment."""
+        active = [p for p in self.keep if at_ms is not None and promised.is_active(p, at_ms)]
+        return sum(a for p in active for r, k, a in promised.takes(p) if (r, k) == (row_id, kind))
 
     def devices_free(self, row_id: str, at_ms: int | None = None) -> list[int]:
         """Units free of each device that is there."""
@@ -198,6 +218,11 @@ class World(Standing):
                 yield from self.undrawn_devices(window).items()
             if at_ms is not None and made.start_ms <= at_ms < made.end_ms:
                 yield from ((int(device), units) for device, units in made.devices)
+        for kept in self.keep:
+            if at_ms is not None and promised.is_active(kept, at_ms):
+                for (node_id, device), units in promised.takes_devices(kept).items():
+                    if node_id == row_id:
+                        yield device, units
 
     def score(self, row_id: str, moments: Iterable[int | None]) -> int:
         """Sum over kinds of weight x free (none is free where more is used than there is)."""
@@ -216,20 +241,33 @@ class World(Standing):
         """For a run from now to end_ms: it must fit now, and at the start of every window it would run into."""
 
         def moments(row_id: str) -> list[int | None]:
-            return [None] + [
-                w.made.start_ms
-                for w in self.windows.values()
-                if not w.open
-                and row_id in w.made.suppliers
-                and (end_ms == FOR_EVER or w.made.start_ms < end_ms)
-            ]
+            return (
+                [None]
+                + [
+                    w.made.start_ms
+                    for w in self.windows.values()
+                    if not w.open
+                    and row_id in w.made.suppliers
+                    and (end_ms == FOR_EVER or w.made.start_ms < end_ms)
+                ]
+                + [
+                    p.start_ms
+                    for p in self.keep
+                    if row_id in p.suppliers
+                    and (p.held or end_ms == FOR_EVER or p.start_ms < end_ms)
+                ]
+            )
 
         return self._place(wish, moments, lambda row_id: self.score(row_id, [None]))
 
     def place_window(self, wish: Wish, start_ms: int, end_ms: int) -> Place | None:
         """For a window: it must fit at its start, and at every start of another within it."""
         starts = [w.made.start_ms for w in self.windows.values() if not w.open]
-        moments: list[int | None] = [start_ms, *(t for t in starts if start_ms < t < end_ms)]
+        return self.place_at(wish, [start_ms, *(t for t in starts if start_ms < t < end_ms)])
+
+    def place_at(self, wish: Wish, at: list[int]) -> Place | None:
+        """Where it fits at all of these moments."""
+        moments: list[int | None] = [*at]
         return self._place(wish, lambda _: moments, lambda row_id: self.score(row_id, moments))
 
     def _place(self, wish, moments, score) -> Place | None:
@@ -300,82 +338,6 @@ class World(Standing):
             )
         return min(counts)
 
-    # -- quotas ------------------------------------------------------------------------------------
-
-    def chain(self, agent_type: str) -> list[str]:
-        """The quota nodes that a type is checked at, from its own up."""
-        name = agent_type if agent_type in self.quotas else "default"
-        names = []
-        while name:
-            names.append(name)
-            name = self.quotas[name].parent
-        return names
-
-    def charged(self, quota: str, kind: str) -> int:
-        return sum(a for _, k, q, a in self.charges(None) if k == kind and quota in self.chain(q))
-
-    def booked_peak(self, quota: str, kind: str, until_ms: int) -> int:
-        """The most that windows ahead, which open before until_ms, will charge to a quota at once."""
-        ahead = [
-            w.made
-            for w in self.windows.values()
-            if not w.open
-            and quota in self.chain(w.made.agent_type)
-            and (until_ms == FOR_EVER or w.made.start_ms < until_ms)
-        ]
-        return max(
-            (
-                sum(
-                    dict(m.demand).get(kind, 0)
-                    for m in ahead
-                    if m.start_ms <= other.start_ms < m.end_ms
-                )
-                for other in ahead
-            ),
-            default=0,
-        )
-
-    def window_over_quota(self, wish: Wish, start_ms: int, end_ms: int) -> bool:
-        """Whether a limit is passed by what is still there at the start, the fullest of what is booked, and this."""
-        ahead = [w.made for w in self.windows.values() if not w.open]
-        starts = [m.start_ms for m in ahead if start_ms < m.start_ms < end_ms]
-        for quota in self.chain(wish.agent_type):
-            limits = dict(self.quotas[quota].limits)
-            for kind, amount in wish.demand:
-                booked = {t: self.booked_at(quota, kind, t) for t in (start_ms, *starts)}
-                there = sum(
-                    a
-                    for _, k, q, a in self.charges(start_ms)
-                    if k == kind and quota in self.chain(q)
-                )
-                fullest = there - booked[start_ms] + max(booked.values())
-                if fullest + amount > limits.get(kind, fullest + amount):
-                    return True
-        return False
-
-    def booked_at(self, quota: str, kind: str, at_ms: int) -> int:
-        """What windows ahead charge to a quota at a moment."""
-        return sum(
-            dict(w.made.demand).get(kind, 0)
-            for w in self.windows.values()
-            if not w.open
-            and w.made.start_ms <= at_ms < w.made.end_ms
-            and quota in self.chain(w.made.agent_type)
-        )
-
-    def over_quota(self, wish: Wish, members: int, until_ms: int) -> list[tuple[str, str]]:
-        """(quota, kind) of each limit that does not allow it."""
-        return [
-            (quota, kind)
-            for quota in self.chain(wish.agent_type)
-            for kind, amount in wish.demand
-            if (limit := dict(self.quotas[quota].limits).get(kind)) is not None
-            and self.charged(quota, kind)
-            + self.booked_peak(quota, kind, until_ms)
-            + amount * members
-            > limit
-        ]
-
     # -- events ------------------------------------------------------------------------------------
 
     def take(self, event: Event) -> None:
@@ -411,9 +373,12 @@ class World(Standing):
                 self.waiting[event.request_id] = Waits(event, event.started, self.now_ms)
             case events.Granted():
                 self.token = event.token
-                self.live[event.allocation_id] = Live(event, event.expires_ms, event.ends_ms)
+                self.live[event.allocation_id] = Live(
+                    event, event.expires_ms, event.ends_ms, self.now_ms
+                )
                 waits = self.waiting.get(event.request_id)
                 if waits is not None:
+                    self.promises.pop(event.request_id, None)
                     waits.started += 1
                     if waits.started == waits.queued.count:
                         del self.waiting[event.request_id]
@@ -429,6 +394,18 @@ class World(Standing):
                 self.ended[event.allocation_id] = event.reason
             case events.Withdrawn():
                 del self.waiting[event.request_id]
+                self.promises.pop(event.request_id, None)
+            case events.Promised():
+                self.promises[event.request_id] = event
+            case events.PromiseDropped():
+                del self.promises[event.request_id]
+            case events.Preempting():
+                live = self.live[event.allocation_id]
+                live.preempt_ms, live.preemptor = event.deadline_ms, event.preemptor
+                self.preempted.append((live.grant.agent_type, self.now_ms))
+            case events.Spared():
+                live = self.live[event.allocation_id]
+                live.preempt_ms = live.preemptor = 0
             case events.ReservationMade():
                 self.windows[event.reservation_id] = Window(event)
             case events.ReservationMoved():

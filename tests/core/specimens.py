@@ -23,6 +23,7 @@ COMMANDS: tuple[Command, ...] = (
     commands.Allocate(
         "agent_7", "agent", "audit", commands.HIGH, DEMAND, ("A100", "T4"), CONSTRAINTS, 3, gang=True,
         duration_ms=3_600_000, lease_ttl_ms=30_000, wait_ms=5_000, policy=commands.WORST_FIT, reservation_id=9,
+        protected=True,
     ),
     commands.Renew(7, 12, "agent_7", 60_000),
     commands.Release(7, 12, "agent_7"),
@@ -48,7 +49,10 @@ COMMANDS: tuple[Command, ...] = (
     commands.SwitchRules(1),
     commands.TakeLead("r2", 750),
     commands.Tick(),
-    commands.SetQueue(initial=True, order=commands.FAIR_SHARE, ageing_ms=90_000),
+    commands.SetQueue(
+        initial=True, order=commands.FAIR_SHARE, ageing_ms=90_000, backfill=commands.EASY, depth=7,
+        preemption=commands.LOWER_PRIORITY, grace_ms=5_000, min_run_ms=9_000, per_hour=3,
+    ),
 )  # fmt: skip
 
 EVENTS: tuple[Event, ...] = (
@@ -65,11 +69,11 @@ EVENTS: tuple[Event, ...] = (
     events.Queued(
         7, 3, gang=True, agent_id="agent_7", agent_type="agent", workflow_id="audit", principal="local", priority=3,
         demand=DEMAND, gpu_models=("T4",), constraints=CONSTRAINTS, duration_ms=60_000, lease_ttl_ms=5_000, policy=2,
-        reservation_id=9, deadline_ms=1_800_000_000_000, started=1,
+        reservation_id=9, deadline_ms=1_800_000_000_000, started=1, protected=True,
     ),
     events.Granted(
         7, 6, "agent_7", "agent", "audit", "local", 4, DEMAND, "n1", SUPPLIERS, DEVICES, 12, 1_800_000_005_000,
-        1_800_000_060_000, 5_000, 9, 250,
+        1_800_000_060_000, 5_000, 9, 250, protected=True,
     ),
     events.Renewed(7, 1_800_000_010_000, 1_800_000_060_000),
     events.Ended(7, events.LEASE_EXPIRED, "agent_7", "audit", "n1"),
@@ -92,9 +96,20 @@ EVENTS: tuple[Event, ...] = (
         10, 4, "00112233445566778899aabbccddeeff", "0123456789abcdef", 3, 7, 3, 12, "NO_CAPACITY", "resources.cpu",
         "cpu", (("asked.cpu", 4000),),
     ),
-    events.QueueSet(order=commands.FIFO, ageing_ms=90_000),
+    events.QueueSet(
+        order=commands.FIFO, ageing_ms=90_000, backfill=commands.EASY, depth=7,
+        preemption=commands.LOWER_PRIORITY, grace_ms=5_000, min_run_ms=9_000, per_hour=3,
+    ),
     events.Aged(7, 2),
     events.EntrySkipped("00112233445566778899aabbccddeeff"),
+    events.Promised(
+        7, 1_800_000_000_000, 1_800_000_060_000, held=True, members=1, demand=DEMAND, nodes=("n1",),
+        suppliers=SUPPLIERS, devices=DEVICES,
+    ),
+    events.PromiseDropped(7),
+    events.Sought(7, 1_800_000_015_000),
+    events.Preempting(8, 7, 1_800_000_030_000, "agent_7", "audit", "n1"),
+    events.Spared(8, "agent_7", "audit", "n1"),
 )  # fmt: skip
 
 

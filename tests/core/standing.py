@@ -58,12 +58,17 @@ class Standing:
         return 4 if self.queue.order == commands.FAIR_SHARE else waits.queued.priority
 
     def rank(self, waits: Waits, level: int | None = None) -> tuple[int, Fraction, int]:
-        """Lower is next."""
-        risen = waits.level if level is None else level
+        """Lower is next. Who is not the first of its line stands as high as the first."""
+        risen = self.first_of_line(waits).level if level is None else level
         standing = min(5, self.first_class(waits) + risen)
         shared = self.queue.order in (commands.FAIR_SHARE, commands.PRIORITY_WITH_FAIRSHARE)
         share = self.share(waits.queued.agent_type) if shared and standing < 5 else Fraction(0)
         return -standing, share, waits.queued.request_id
+
+    def first_of_line(self, waits: Waits) -> Waits:
+        mine = line_of(waits.queued)
+        same = [i for i, w in self.waiting.items() if line_of(w.queued) == mine]
+        return self.waiting[min(same)] if waits.queued.request_id in self.waiting else waits
 
     def level_now(self, waits: Waits) -> int:
         """The classes that it has risen by now, or would have."""

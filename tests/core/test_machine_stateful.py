@@ -17,6 +17,7 @@ from raftalloc.core import admission, explain, settle
 from raftalloc.core.codec import encode_state
 from raftalloc.core.records import FITS_NOW, MUST_WAIT, NEVER_FITS
 from tests.core.dice import DrawnDice, SeededDice
+from tests.core.promised import ahead_of, keeping, protections
 from tests.core.reference import Wish
 from tests.core.walk import Walk
 
@@ -125,12 +126,15 @@ def explained(walk: Walk, told, asks) -> None:
     members = asks.count if asks.gang else 1
     end_ms = world.now_ms + asks.duration_ms if asks.duration_ms else 0
     over = world.over_quota(wish, members, end_ms)
-    fits = not over and audit.truth.places(wish, members, end_ms)
+    kept = [*ahead_of(world, asks), *protections(world, asks)]
+    with keeping(world, kept):
+        fits = not over and audit.truth.places(wish, members, end_ms)
     assert (told.verdict == FITS_NOW) == fits
     assert told.verdict != MUST_WAIT or world.members_on_empty_fleet(wish) >= members
     assert (told.blockers == ()) == fits
     if fits:
-        place = world.place(wish, end_ms)
+        with keeping(world, kept):
+            place = world.place(wish, end_ms)
         assert place is not None
         assert told.chosen == place[0]
     if wish.on_node():

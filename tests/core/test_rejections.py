@@ -186,7 +186,7 @@ LATER: dict[str, tuple[list[Any], int, str]] = {
     "NO_CAPACITY duration_ms": (
         [commands.Tick(), allocate("b", cpu=2000)],
         1001,
-        "1 nodes have room now, but windows booked ahead need it before the request would end",
+        "1 nodes have room now, but windows booked or starts promised ahead need it",
     ),
     "NO_CAPACITY extension_ms": (
         [allocate("b", cpu=1000, duration_ms=4000), reserve("b", cpu=1000, start_ms=5500, duration_ms=9),

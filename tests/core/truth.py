@@ -7,6 +7,7 @@ import copy
 from raftalloc.core import commands, events, rejections
 from raftalloc.core.commands import Asked
 from raftalloc.core.events import CORDONED, READY
+from tests.core.promised import ahead_of, keeping
 from tests.core.reference import Wish, World, holds
 
 TOO_LATE = (rejections.KEY_EXPIRED, rejections.KEY_REUSED, rejections.KEYS_EXHAUSTED)
@@ -58,7 +59,8 @@ class Truth:
         else:
             assert code in (None, rejections.NO_CAPACITY)
             over = world.over_quota(wish, members, end_ms)
-            fits = not over and self.places(wish, members, end_ms)
+            with keeping(world, ahead_of(world, command)):
+                fits = not over and self.places(wish, members, end_ms)
             assert not fits, f"{command} would have fitted"
             assert code is None or not over, "refused for capacity, where a quota forbids it first"
 
@@ -153,4 +155,5 @@ class Truth:
         end_ms = self.world.now_ms + queued.duration_ms if queued.duration_ms else 0
         wish = Wish.of(queued)
         over = self.world.over_quota(wish, members, end_ms)
-        return not over and self.places(wish, members, end_ms)
+        with keeping(self.world, ahead_of(self.world, queued)):
+            return not over and self.places(wish, members, end_ms)

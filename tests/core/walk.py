@@ -125,6 +125,7 @@ class Walk:
             "lease_ttl_ms": dice.pick((0, 0, 100, 1000, 5000)),
             "wait_ms": dice.pick(WAITS),
             "policy": dice.pick(commands.POLICIES),
+            "protected": dice.pick(ONE_IN_EIGHT),
         }
         agent, agent_type = dice.pick(AGENTS), dice.pick(TYPES)
         return commands.Allocate(agent, agent_type, demand=demand, **{**settings, **fixed})
@@ -294,6 +295,12 @@ class Walk:
             initial=dice.pick(ONE_IN_FOUR),
             order=dice.pick((leave, *commands.ORDERS)),
             ageing_ms=dice.pick((leave, 0, 300, 2000, 30_000)),
+            backfill=dice.pick((leave, *commands.BACKFILLS)),
+            depth=dice.pick((leave, 1, 2, 16)),
+            preemption=dice.pick((leave, commands.NO_PREEMPTION, *[commands.LOWER_PRIORITY] * 2)),
+            grace_ms=dice.pick((leave, 0, 100, 3000)),
+            min_run_ms=dice.pick((leave, 0, 0, 500)),
+            per_hour=dice.pick((leave, 0, 2)),
         )
         self.ask(dice, command)
 

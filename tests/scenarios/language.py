@@ -13,13 +13,14 @@ are whole units (`memory=1.5` is 1.5 GB), times are ms. LABELS name allocations,
 and sessions by what made them; `a+1` is the second member of `a`.
 
     node ID KIND=N.. [gpus=MODEL,..] [attr.KEY=VALUE..] [static]       provider ID KIND=N..
-    allocate LABEL KIND=N.. [agent= type= workflow= priority= lease= duration= wait= count= gang policy= models=A|B
-                             where=KEY:OPERATOR:V|W reservation=LABEL]
+    allocate LABEL KIND=N.. [agent= type= workflow= priority= lease= duration= wait= count= gang policy= protected
+                             models=A|B where=KEY:OPERATOR:V|W reservation=LABEL]
     renew LABEL [extension= token= agent=]     release LABEL [token= agent=]     cancel LABEL [agent=]
     reserve LABEL KIND=N.. start= duration= [agent= type= workflow= priority= models= where=]     unreserve LABEL
     cordon ID   uncordon ID   drain ID [deadline=]   remove ID [force]   lost ID   returned ID
     quota NAME KIND=N.. [parent= weight=]     unquota NAME      (weight in thousandths)
-    queue set|start [order=fifo|priority|fair_share|priority_with_fairshare ageing=]     (start: of the configuration)
+    queue set|start [order=fifo|priority|fair_share|priority_with_fairshare ageing= backfill=greedy|easy|conservative
+                     depth= preemption=none|lower_priority grace= min_run= per_hour=]    (start: of the configuration)
     session LABEL     lead REPLICA gap=MS     tick     rules VERSION
     show node ID | quota NAME | waiting | live      (a question, not an entry)
 
@@ -44,10 +45,12 @@ _STATUS_NAMES = {GRANTED: "GRANTED", QUEUED: "QUEUED", DONE: "DONE"}
 _OPERATORS = {name: number for number, name in commands.OPERATOR_NAMES.items()}
 _POLICIES = {name: number for number, name in commands.POLICY_NAMES.items()}
 _ORDERS = {name: number for number, name in commands.ORDER_NAMES.items()}
+_BACKFILLS = {name: n for n, name in commands.BACKFILL_NAMES.items()} | {"leave": commands.LEAVE}
+_PREEMPTIONS = {n: i for i, n in commands.PREEMPTION_NAMES.items()} | {"leave": commands.LEAVE}
 _PRIORITIES = {name.lower(): number for number, name in commands.PRIORITY_NAMES.items()}
 
-_NOT_TOLD = ("WeightsSet",)
-"""Events that scenarios leave out: they come with every change of the fleet, and golden files pin them."""
+_NOT_TOLD = ("WeightsSet", "Sought")
+"""Events that scenarios leave out: they come with every change of the fleet, or every while; golden files pin them."""
 _REPEATED = (
     "principal",
     "digest",
@@ -208,6 +211,12 @@ def _set_queue(line: Line) -> Command:
         initial=line.name == "start",
         order=_ORDERS[order] if order else commands.LEAVE,
         ageing_ms=int(line.take("ageing", str(commands.LEAVE))),
+        backfill=_BACKFILLS[line.take("backfill", "leave")],
+        depth=int(line.take("depth", str(commands.LEAVE))),
+        preemption=_PREEMPTIONS[line.take("preemption", "leave")],
+        grace_ms=int(line.take("grace", str(commands.LEAVE))),
+        min_run_ms=int(line.take("min_run", str(commands.LEAVE))),
+        per_hour=int(line.take("per_hour", str(commands.LEAVE))),
     )
 
 
@@ -243,6 +252,7 @@ def _allocate(line: Line, labels: Labels) -> Command:
         constraints=_constraints(line),
         count=int(line.take("count", "1")),
         gang=line.take_word("gang"),
+        protected=line.take_word("protected"),
         duration_ms=line.take_ms("duration"),
         lease_ttl_ms=line.take_ms("lease"),
         wait_ms=line.take_ms("wait"),
@@ -299,7 +309,11 @@ def told(event: Event) -> list[str]:
 
 
 def _goes_without_saying(event: Event, name: str) -> bool:
+    if isinstance(event, events.QueueSet):
+        return name != "order" and getattr(event, name) == getattr(events.QueueSet(), name)
     match name, event:
+        case "suppliers", events.Promised():
+            return all(supplier in event.nodes for supplier in event.suppliers)
         case "suppliers", events.Granted() | events.ReservationMade() | events.ReservationMoved():
             return all(supplier == event.node_id for supplier in event.suppliers)
         case "request_id", events.Granted():
@@ -311,6 +325,10 @@ def _value(name: str, value: object) -> str:
     match name, value:
         case "state", int(state):
             return events.NODE_STATE_NAMES[state]
+        case "backfill", int(backfill):
+            return commands.BACKFILL_NAMES[backfill]
+        case "preemption", int(preemption):
+            return commands.PREEMPTION_NAMES[preemption]
         case "order", int(order):
             return commands.ORDER_NAMES[order]
         case "priority", int(priority):

@@ -101,6 +101,7 @@ class AllocateRequest(_message.Message):
     POLICY_FIELD_NUMBER: _builtins.int
     RESERVATION_ID_FIELD_NUMBER: _builtins.int
     IDEMPOTENCY_FIELD_NUMBER: _builtins.int
+    NON_PREEMPTIBLE_FIELD_NUMBER: _builtins.int
     agent_id: _builtins.str
     """required"""
     agent_type: _builtins.str
@@ -120,6 +121,8 @@ class AllocateRequest(_message.Message):
     policy: _types_pb2.Policy.ValueType
     reservation_id: _builtins.int
     """draw from this reservation, while its window is open"""
+    non_preemptible: _builtins.bool
+    """never a victim of preemption"""
     @_builtins.property
     def resources(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
         """required; 1..8 kinds, each above 0"""
@@ -154,10 +157,11 @@ class AllocateRequest(_message.Message):
         policy: _types_pb2.Policy.ValueType = ...,
         reservation_id: _builtins.int = ...,
         idempotency: _types_pb2.Idempotency | None = ...,
+        non_preemptible: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["idempotency", b"idempotency"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "agent_type", b"agent_type", "constraints", b"constraints", "count", b"count", "duration_ms", b"duration_ms", "gang", b"gang", "gpu_models", b"gpu_models", "idempotency", b"idempotency", "lease_ttl_ms", b"lease_ttl_ms", "policy", b"policy", "priority", b"priority", "reservation_id", b"reservation_id", "resources", b"resources", "wait_ms", b"wait_ms", "workflow_id", b"workflow_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "agent_type", b"agent_type", "constraints", b"constraints", "count", b"count", "duration_ms", b"duration_ms", "gang", b"gang", "gpu_models", b"gpu_models", "idempotency", b"idempotency", "lease_ttl_ms", b"lease_ttl_ms", "non_preemptible", b"non_preemptible", "policy", b"policy", "priority", b"priority", "reservation_id", b"reservation_id", "resources", b"resources", "wait_ms", b"wait_ms", "workflow_id", b"workflow_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from raftalloc.api.v1 import types_pb2 as raftalloc_dot_api_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1craftalloc/api/v1/queue.proto\x12\x10raftalloc.api.v1\x1a\x1craftalloc/api/v1/types.proto\"\xd5\x01\n\rQueueSettings\x12\x34\n\x05order\x18\x01 \x01(\x0e\x32%.raftalloc.api.v1.QueueSettings.Order\x12\x11\n\tageing_ms\x18\x02 \x01(\x03\"{\n\x05Order\x12\x15\n\x11ORDER_UNSPECIFIED\x10\x00\x12\x0e\n\nORDER_FIFO\x10\x01\x12\x12\n\x0eORDER_PRIORITY\x10\x02\x12\x14\n\x10ORDER_FAIR_SHARE\x10\x03\x12!\n\x1dORDER_PRIORITY_WITH_FAIRSHARE\x10\x04\"\xa1\x01\n\x0fSetQueueRequest\x12\x34\n\x05order\x18\x01 \x01(\x0e\x32%.raftalloc.api.v1.QueueSettings.Order\x12\x16\n\tageing_ms\x18\x02 \x01(\x03H\x00\x88\x01\x01\x12\x32\n\x0bidempotency\x18\x1e \x01(\x0b\x32\x1d.raftalloc.api.v1.IdempotencyB\x0c\n\n_ageing_ms\"T\n\x10SetQueueResponse\x12\x31\n\x08settings\x18\x01 \x01(\x0b\x32\x1f.raftalloc.api.v1.QueueSettings\x12\r\n\x05index\x18\x02 \x01(\x03\"7\n\x0fGetQueueRequest\x12\x10\n\x08\x61t_index\x18\x01 \x01(\x03\x12\x12\n\nat_time_ms\x18\x02 \x01(\x03\"k\n\x10GetQueueResponse\x12\x31\n\x08settings\x18\x01 \x01(\x0b\x32\x1f.raftalloc.api.v1.QueueSettings\x12\x15\n\rwaiting_count\x18\x02 \x01(\x03\x12\r\n\x05index\x18\x03 \x01(\x03\"_\n\x10ListQueueRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_after\x18\x02 \x01(\x03\x12\x10\n\x08\x61t_index\x18\x03 \x01(\x03\x12\x12\n\nat_time_ms\x18\x04 \x01(\x03\"\xd4\x01\n\x11ListQueueResponse\x12\x35\n\x04rows\x18\x01 \x03(\x0b\x32\'.raftalloc.api.v1.ListQueueResponse.Row\x12\x17\n\x0fnext_page_after\x18\x02 \x01(\x03\x12\r\n\x05index\x18\x03 \x01(\x03\x1a`\n\x03Row\x12-\n\x07request\x18\x01 \x01(\x0b\x32\x1c.raftalloc.api.v1.Allocation\x12\x10\n\x08standing\x18\x02 \x01(\x03\x12\x18\n\x10share_millionths\x18\x03 \x01(\x03\x32\x83\x02\n\x05Queue\x12Q\n\x08SetQueue\x12!.raftalloc.api.v1.SetQueueRequest\x1a\".raftalloc.api.v1.SetQueueResponse\x12Q\n\x08GetQueue\x12!.raftalloc.api.v1.GetQueueRequest\x1a\".raftalloc.api.v1.GetQueueResponse\x12T\n\tListQueue\x12\".raftalloc.api.v1.ListQueueRequest\x1a#.raftalloc.api.v1.ListQueueResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1craftalloc/api/v1/queue.proto\x12\x10raftalloc.api.v1\x1a\x1craftalloc/api/v1/types.proto\"\xf4\x04\n\rQueueSettings\x12\x34\n\x05order\x18\x01 \x01(\x0e\x32%.raftalloc.api.v1.QueueSettings.Order\x12\x11\n\tageing_ms\x18\x02 \x01(\x03\x12:\n\x08\x62\x61\x63kfill\x18\x03 \x01(\x0e\x32(.raftalloc.api.v1.QueueSettings.Backfill\x12\x16\n\x0e\x62\x61\x63kfill_depth\x18\x04 \x01(\x03\x12>\n\npreemption\x18\x05 \x01(\x0e\x32*.raftalloc.api.v1.QueueSettings.Preemption\x12\x10\n\x08grace_ms\x18\x06 \x01(\x03\x12\x12\n\nmin_run_ms\x18\x07 \x01(\x03\x12\x1c\n\x14preemptions_per_hour\x18\x08 \x01(\x03\"{\n\x05Order\x12\x15\n\x11ORDER_UNSPECIFIED\x10\x00\x12\x0e\n\nORDER_FIFO\x10\x01\x12\x12\n\x0eORDER_PRIORITY\x10\x02\x12\x14\n\x10ORDER_FAIR_SHARE\x10\x03\x12!\n\x1dORDER_PRIORITY_WITH_FAIRSHARE\x10\x04\"g\n\x08\x42\x61\x63kfill\x12\x18\n\x14\x42\x41\x43KFILL_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x42\x41\x43KFILL_GREEDY\x10\x01\x12\x11\n\rBACKFILL_EASY\x10\x02\x12\x19\n\x15\x42\x41\x43KFILL_CONSERVATIVE\x10\x03\"\\\n\nPreemption\x12\x1a\n\x16PREEMPTION_UNSPECIFIED\x10\x00\x12\x13\n\x0fPREEMPTION_NONE\x10\x01\x12\x1d\n\x19PREEMPTION_LOWER_PRIORITY\x10\x02\"\xd5\x03\n\x0fSetQueueRequest\x12\x34\n\x05order\x18\x01 \x01(\x0e\x32%.raftalloc.api.v1.QueueSettings.Order\x12\x16\n\tageing_ms\x18\x02 \x01(\x03H\x00\x88\x01\x01\x12:\n\x08\x62\x61\x63kfill\x18\x03 \x01(\x0e\x32(.raftalloc.api.v1.QueueSettings.Backfill\x12\x1b\n\x0e\x62\x61\x63kfill_depth\x18\x04 \x01(\x03H\x01\x88\x01\x01\x12>\n\npreemption\x18\x05 \x01(\x0e\x32*.raftalloc.api.v1.QueueSettings.Preemption\x12\x15\n\x08grace_ms\x18\x06 \x01(\x03H\x02\x88\x01\x01\x12\x17\n\nmin_run_ms\x18\x07 \x01(\x03H\x03\x88\x01\x01\x12!\n\x14preemptions_per_hour\x18\x08 \x01(\x03H\x04\x88\x01\x01\x12\x32\n\x0bidempotency\x18\x1e \x01(\x0b\x32\x1d.raftalloc.api.v1.IdempotencyB\x0c\n\n_ageing_msB\x11\n\x0f_backfill_depthB\x0b\n\t_grace_msB\r\n\x0b_min_run_msB\x17\n\x15_preemptions_per_hour\"T\n\x10SetQueueResponse\x12\x31\n\x08settings\x18\x01 \x01(\x0b\x32\x1f.raftalloc.api.v1.QueueSettings\x12\r\n\x05index\x18\x02 \x01(\x03\"7\n\x0fGetQueueRequest\x12\x10\n\x08\x61t_index\x18\x01 \x01(\x03\x12\x12\n\nat_time_ms\x18\x02 \x01(\x03\"k\n\x10GetQueueResponse\x12\x31\n\x08settings\x18\x01 \x01(\x0b\x32\x1f.raftalloc.api.v1.QueueSettings\x12\x15\n\rwaiting_count\x18\x02 \x01(\x03\x12\r\n\x05index\x18\x03 \x01(\x03\"_\n\x10ListQueueRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_after\x18\x02 \x01(\x03\x12\x10\n\x08\x61t_index\x18\x03 \x01(\x03\x12\x12\n\nat_time_ms\x18\x04 \x01(\x03\"\xff\x01\n\x11ListQueueResponse\x12\x35\n\x04rows\x18\x01 \x03(\x0b\x32\'.raftalloc.api.v1.ListQueueResponse.Row\x12\x17\n\x0fnext_page_after\x18\x02 \x01(\x03\x12\r\n\x05index\x18\x03 \x01(\x03\x1a\x8a\x01\n\x03Row\x12-\n\x07request\x18\x01 \x01(\x0b\x32\x1c.raftalloc.api.v1.Allocation\x12\x10\n\x08standing\x18\x02 \x01(\x03\x12\x18\n\x10share_millionths\x18\x03 \x01(\x03\x12\x19\n\x11promised_start_ms\x18\x04 \x01(\x03\x12\r\n\x05\x63laim\x18\x05 \x01(\x08\x32\x83\x02\n\x05Queue\x12Q\n\x08SetQueue\x12!.raftalloc.api.v1.SetQueueRequest\x1a\".raftalloc.api.v1.SetQueueResponse\x12Q\n\x08GetQueue\x12!.raftalloc.api.v1.GetQueueRequest\x1a\".raftalloc.api.v1.GetQueueResponse\x12T\n\tListQueue\x12\".raftalloc.api.v1.ListQueueRequest\x1a#.raftalloc.api.v1.ListQueueResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,23 +33,27 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'raftalloc.api.v1.queue_pb2'
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_QUEUESETTINGS']._serialized_start=81
-  _globals['_QUEUESETTINGS']._serialized_end=294
-  _globals['_QUEUESETTINGS_ORDER']._serialized_start=171
-  _globals['_QUEUESETTINGS_ORDER']._serialized_end=294
-  _globals['_SETQUEUEREQUEST']._serialized_start=297
-  _globals['_SETQUEUEREQUEST']._serialized_end=458
-  _globals['_SETQUEUERESPONSE']._serialized_start=460
-  _globals['_SETQUEUERESPONSE']._serialized_end=544
-  _globals['_GETQUEUEREQUEST']._serialized_start=546
-  _globals['_GETQUEUEREQUEST']._serialized_end=601
-  _globals['_GETQUEUERESPONSE']._serialized_start=603
-  _globals['_GETQUEUERESPONSE']._serialized_end=710
-  _globals['_LISTQUEUEREQUEST']._serialized_start=712
-  _globals['_LISTQUEUEREQUEST']._serialized_end=807
-  _globals['_LISTQUEUERESPONSE']._serialized_start=810
-  _globals['_LISTQUEUERESPONSE']._serialized_end=1022
-  _globals['_LISTQUEUERESPONSE_ROW']._serialized_start=926
-  _globals['_LISTQUEUERESPONSE_ROW']._serialized_end=1022
-  _globals['_QUEUE']._serialized_start=1025
-  _globals['_QUEUE']._serialized_end=1284
+  _globals['_QUEUESETTINGS']._serialized_end=709
+  _globals['_QUEUESETTINGS_ORDER']._serialized_start=387
+  _globals['_QUEUESETTINGS_ORDER']._serialized_end=510
+  _globals['_QUEUESETTINGS_BACKFILL']._serialized_start=512
+  _globals['_QUEUESETTINGS_BACKFILL']._serialized_end=615
+  _globals['_QUEUESETTINGS_PREEMPTION']._serialized_start=617
+  _globals['_QUEUESETTINGS_PREEMPTION']._serialized_end=709
+  _globals['_SETQUEUEREQUEST']._serialized_start=712
+  _globals['_SETQUEUEREQUEST']._serialized_end=1181
+  _globals['_SETQUEUERESPONSE']._serialized_start=1183
+  _globals['_SETQUEUERESPONSE']._serialized_end=1267
+  _globals['_GETQUEUEREQUEST']._serialized_start=1269
+  _globals['_GETQUEUEREQUEST']._serialized_end=1324
+  _globals['_GETQUEUERESPONSE']._serialized_start=1326
+  _globals['_GETQUEUERESPONSE']._serialized_end=1433
+  _globals['_LISTQUEUEREQUEST']._serialized_start=1435
+  _globals['_LISTQUEUEREQUEST']._serialized_end=1530
+  _globals['_LISTQUEUERESPONSE']._serialized_start=1533
+  _globals['_LISTQUEUERESPONSE']._serialized_end=1788
+  _globals['_LISTQUEUERESPONSE_ROW']._serialized_start=1650
+  _globals['_LISTQUEUERESPONSE_ROW']._serialized_end=1788
+  _globals['_QUEUE']._serialized_start=1791
+  _globals['_QUEUE']._serialized_end=2050
 # @@protoc_insertion_point(module_scope)

@@ -51,22 +51,84 @@ class QueueSettings(_message.Message):
     ORDER_PRIORITY_WITH_FAIRSHARE: QueueSettings.Order.ValueType  # 4
     """class, then share, then arrival"""
 
+    class _Backfill:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _BackfillEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[QueueSettings._Backfill.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        BACKFILL_UNSPECIFIED: QueueSettings._Backfill.ValueType  # 0
+        BACKFILL_GREEDY: QueueSettings._Backfill.ValueType  # 1
+        """whoever fits may pass who waits"""
+        BACKFILL_EASY: QueueSettings._Backfill.ValueType  # 2
+        """but never delay the promised start of the first that waits for room"""
+        BACKFILL_CONSERVATIVE: QueueSettings._Backfill.ValueType  # 3
+        """nor of any of the first `backfill_depth` lines that do"""
+
+    class Backfill(_Backfill, metaclass=_BackfillEnumTypeWrapper): ...
+    BACKFILL_UNSPECIFIED: QueueSettings.Backfill.ValueType  # 0
+    BACKFILL_GREEDY: QueueSettings.Backfill.ValueType  # 1
+    """whoever fits may pass who waits"""
+    BACKFILL_EASY: QueueSettings.Backfill.ValueType  # 2
+    """but never delay the promised start of the first that waits for room"""
+    BACKFILL_CONSERVATIVE: QueueSettings.Backfill.ValueType  # 3
+    """nor of any of the first `backfill_depth` lines that do"""
+
+    class _Preemption:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _PreemptionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[QueueSettings._Preemption.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        PREEMPTION_UNSPECIFIED: QueueSettings._Preemption.ValueType  # 0
+        PREEMPTION_NONE: QueueSettings._Preemption.ValueType  # 1
+        PREEMPTION_LOWER_PRIORITY: QueueSettings._Preemption.ValueType  # 2
+        """a waiting request may end what runs at a strictly lower priority"""
+
+    class Preemption(_Preemption, metaclass=_PreemptionEnumTypeWrapper): ...
+    PREEMPTION_UNSPECIFIED: QueueSettings.Preemption.ValueType  # 0
+    PREEMPTION_NONE: QueueSettings.Preemption.ValueType  # 1
+    PREEMPTION_LOWER_PRIORITY: QueueSettings.Preemption.ValueType  # 2
+    """a waiting request may end what runs at a strictly lower priority"""
+
     ORDER_FIELD_NUMBER: _builtins.int
     AGEING_MS_FIELD_NUMBER: _builtins.int
+    BACKFILL_FIELD_NUMBER: _builtins.int
+    BACKFILL_DEPTH_FIELD_NUMBER: _builtins.int
+    PREEMPTION_FIELD_NUMBER: _builtins.int
+    GRACE_MS_FIELD_NUMBER: _builtins.int
+    MIN_RUN_MS_FIELD_NUMBER: _builtins.int
+    PREEMPTIONS_PER_HOUR_FIELD_NUMBER: _builtins.int
     order: Global___QueueSettings.Order.ValueType
     ageing_ms: _builtins.int
     """A request rises by one priority class for each that it waits; one that has risen above CRITICAL goes before all that came
     after it. 0: never. Without effect under FIFO.
     """
+    backfill: Global___QueueSettings.Backfill.ValueType
+    backfill_depth: _builtins.int
+    """1..256"""
+    preemption: Global___QueueSettings.Preemption.ValueType
+    grace_ms: _builtins.int
+    """victims are told, and have so long to give back by themselves"""
+    min_run_ms: _builtins.int
+    """who has run for less is no victim"""
+    preemptions_per_hour: _builtins.int
+    """victims of one agent type in one hour of the group's clock, at most; 0: any number"""
     def __init__(
         self,
         *,
         order: Global___QueueSettings.Order.ValueType = ...,
         ageing_ms: _builtins.int = ...,
+        backfill: Global___QueueSettings.Backfill.ValueType = ...,
+        backfill_depth: _builtins.int = ...,
+        preemption: Global___QueueSettings.Preemption.ValueType = ...,
+        grace_ms: _builtins.int = ...,
+        min_run_ms: _builtins.int = ...,
+        preemptions_per_hour: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ageing_ms", b"ageing_ms", "order", b"order"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ageing_ms", b"ageing_ms", "backfill", b"backfill", "backfill_depth", b"backfill_depth", "grace_ms", b"grace_ms", "min_run_ms", b"min_run_ms", "order", b"order", "preemption", b"preemption", "preemptions_per_hour", b"preemptions_per_hour"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -78,11 +140,25 @@ class SetQueueRequest(_message.Message):
 
     ORDER_FIELD_NUMBER: _builtins.int
     AGEING_MS_FIELD_NUMBER: _builtins.int
+    BACKFILL_FIELD_NUMBER: _builtins.int
+    BACKFILL_DEPTH_FIELD_NUMBER: _builtins.int
+    PREEMPTION_FIELD_NUMBER: _builtins.int
+    GRACE_MS_FIELD_NUMBER: _builtins.int
+    MIN_RUN_MS_FIELD_NUMBER: _builtins.int
+    PREEMPTIONS_PER_HOUR_FIELD_NUMBER: _builtins.int
     IDEMPOTENCY_FIELD_NUMBER: _builtins.int
     order: Global___QueueSettings.Order.ValueType
     """unspecified: stays"""
     ageing_ms: _builtins.int
     """0..10 years"""
+    backfill: Global___QueueSettings.Backfill.ValueType
+    """unspecified: stays"""
+    backfill_depth: _builtins.int
+    preemption: Global___QueueSettings.Preemption.ValueType
+    """unspecified: stays"""
+    grace_ms: _builtins.int
+    min_run_ms: _builtins.int
+    preemptions_per_hour: _builtins.int
     @_builtins.property
     def idempotency(self) -> _types_pb2.Idempotency: ...
     def __init__(
@@ -90,15 +166,38 @@ class SetQueueRequest(_message.Message):
         *,
         order: Global___QueueSettings.Order.ValueType = ...,
         ageing_ms: _builtins.int | None = ...,
+        backfill: Global___QueueSettings.Backfill.ValueType = ...,
+        backfill_depth: _builtins.int | None = ...,
+        preemption: Global___QueueSettings.Preemption.ValueType = ...,
+        grace_ms: _builtins.int | None = ...,
+        min_run_ms: _builtins.int | None = ...,
+        preemptions_per_hour: _builtins.int | None = ...,
         idempotency: _types_pb2.Idempotency | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_ageing_ms", b"_ageing_ms", "ageing_ms", b"ageing_ms", "idempotency", b"idempotency"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_ageing_ms", b"_ageing_ms", "_backfill_depth", b"_backfill_depth", "_grace_ms", b"_grace_ms", "_min_run_ms", b"_min_run_ms", "_preemptions_per_hour", b"_preemptions_per_hour", "ageing_ms", b"ageing_ms", "backfill_depth", b"backfill_depth", "grace_ms", b"grace_ms", "idempotency", b"idempotency", "min_run_ms", b"min_run_ms", "preemptions_per_hour", b"preemptions_per_hour"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_ageing_ms", b"_ageing_ms", "ageing_ms", b"ageing_ms", "idempotency", b"idempotency", "order", b"order"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_ageing_ms", b"_ageing_ms", "_backfill_depth", b"_backfill_depth", "_grace_ms", b"_grace_ms", "_min_run_ms", b"_min_run_ms", "_preemptions_per_hour", b"_preemptions_per_hour", "ageing_ms", b"ageing_ms", "backfill", b"backfill", "backfill_depth", b"backfill_depth", "grace_ms", b"grace_ms", "idempotency", b"idempotency", "min_run_ms", b"min_run_ms", "order", b"order", "preemption", b"preemption", "preemptions_per_hour", b"preemptions_per_hour"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__ageing_ms: _TypeAlias = _typing.Literal["ageing_ms"]  # noqa: Y015
     _WhichOneofArgType__ageing_ms: _TypeAlias = _typing.Literal["_ageing_ms", b"_ageing_ms"]  # noqa: Y015
+    _WhichOneofReturnType__backfill_depth: _TypeAlias = _typing.Literal["backfill_depth"]  # noqa: Y015
+    _WhichOneofArgType__backfill_depth: _TypeAlias = _typing.Literal["_backfill_depth", b"_backfill_depth"]  # noqa: Y015
+    _WhichOneofReturnType__grace_ms: _TypeAlias = _typing.Literal["grace_ms"]  # noqa: Y015
+    _WhichOneofArgType__grace_ms: _TypeAlias = _typing.Literal["_grace_ms", b"_grace_ms"]  # noqa: Y015
+    _WhichOneofReturnType__min_run_ms: _TypeAlias = _typing.Literal["min_run_ms"]  # noqa: Y015
+    _WhichOneofArgType__min_run_ms: _TypeAlias = _typing.Literal["_min_run_ms", b"_min_run_ms"]  # noqa: Y015
+    _WhichOneofReturnType__preemptions_per_hour: _TypeAlias = _typing.Literal["preemptions_per_hour"]  # noqa: Y015
+    _WhichOneofArgType__preemptions_per_hour: _TypeAlias = _typing.Literal["_preemptions_per_hour", b"_preemptions_per_hour"]  # noqa: Y015
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__ageing_ms) -> _WhichOneofReturnType__ageing_ms | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__backfill_depth) -> _WhichOneofReturnType__backfill_depth | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__grace_ms) -> _WhichOneofReturnType__grace_ms | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__min_run_ms) -> _WhichOneofReturnType__min_run_ms | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__preemptions_per_hour) -> _WhichOneofReturnType__preemptions_per_hour | None: ...
 
 Global___SetQueueRequest: _TypeAlias = SetQueueRequest  # noqa: Y015
 
@@ -219,10 +318,16 @@ class ListQueueResponse(_message.Message):
         REQUEST_FIELD_NUMBER: _builtins.int
         STANDING_FIELD_NUMBER: _builtins.int
         SHARE_MILLIONTHS_FIELD_NUMBER: _builtins.int
+        PROMISED_START_MS_FIELD_NUMBER: _builtins.int
+        CLAIM_FIELD_NUMBER: _builtins.int
         standing: _builtins.int
         """1..4 as Priority, with the classes it has risen; 5: overdue, only arrival counts"""
         share_millionths: _builtins.int
         """the weighted dominant share of its agent type"""
+        promised_start_ms: _builtins.int
+        """nobody behind it may delay its start beyond this; 0: nothing is promised (yet)"""
+        claim: _builtins.bool
+        """it waits for victims to end, and what they give back is held for it"""
         @_builtins.property
         def request(self) -> _types_pb2.Allocation:
             """with its position"""
@@ -233,10 +338,12 @@ class ListQueueResponse(_message.Message):
             request: _types_pb2.Allocation | None = ...,
             standing: _builtins.int = ...,
             share_millionths: _builtins.int = ...,
+            promised_start_ms: _builtins.int = ...,
+            claim: _builtins.bool = ...,
         ) -> None: ...
         _HasFieldArgType: _TypeAlias = _typing.Literal["request", b"request"]  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["request", b"request", "share_millionths", b"share_millionths", "standing", b"standing"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["claim", b"claim", "promised_start_ms", b"promised_start_ms", "request", b"request", "share_millionths", b"share_millionths", "standing", b"standing"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -275,6 +275,8 @@ class Allocation(_message.Message):
         """queued, holds nothing yet"""
         STATE_ENDED: Allocation._State.ValueType  # 3
         """`end_reason` says why"""
+        STATE_PREEMPTING: Allocation._State.ValueType  # 4
+        """live, but a victim: it ends at preempt_ms unless given back before"""
 
     class State(_State, metaclass=_StateEnumTypeWrapper): ...
     STATE_UNSPECIFIED: Allocation.State.ValueType  # 0
@@ -283,6 +285,8 @@ class Allocation(_message.Message):
     """queued, holds nothing yet"""
     STATE_ENDED: Allocation.State.ValueType  # 3
     """`end_reason` says why"""
+    STATE_PREEMPTING: Allocation.State.ValueType  # 4
+    """live, but a victim: it ends at preempt_ms unless given back before"""
 
     @_typing.final
     class ResourcesEntry(_message.Message):
@@ -349,6 +353,9 @@ class Allocation(_message.Message):
     DEADLINE_MS_FIELD_NUMBER: _builtins.int
     QUEUED_MS_FIELD_NUMBER: _builtins.int
     WAITING_COUNT_FIELD_NUMBER: _builtins.int
+    PREEMPT_MS_FIELD_NUMBER: _builtins.int
+    PREEMPTOR_ID_FIELD_NUMBER: _builtins.int
+    NON_PREEMPTIBLE_FIELD_NUMBER: _builtins.int
     id: _builtins.int
     request_id: _builtins.int
     """The request it came from. A request for `count` n has ids request_id .. request_id + n - 1."""
@@ -373,7 +380,7 @@ class Allocation(_message.Message):
     index: _builtins.int
     """log index of the grant"""
     end_reason: _builtins.str
-    """RELEASED LEASE_EXPIRED DURATION_ENDED NODE_REMOVED DRAINED RESERVATION_ENDED CANCELLED DEADLINE"""
+    """RELEASED LEASE_EXPIRED DURATION_ENDED NODE_REMOVED DRAINED RESERVATION_ENDED CANCELLED DEADLINE PREEMPTED"""
     ended_ms: _builtins.int
     position: _builtins.int
     """while waiting: 1 is next; 0: not waiting"""
@@ -382,6 +389,11 @@ class Allocation(_message.Message):
     queued_ms: _builtins.int
     waiting_count: _builtins.int
     """of a waiting request with count > 1: members not yet started"""
+    preempt_ms: _builtins.int
+    """a victim's end; 0: it is none"""
+    preemptor_id: _builtins.int
+    """the request that it makes room for"""
+    non_preemptible: _builtins.bool
     @_builtins.property
     def resources(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]: ...
     @_builtins.property
@@ -420,10 +432,13 @@ class Allocation(_message.Message):
         deadline_ms: _builtins.int = ...,
         queued_ms: _builtins.int = ...,
         waiting_count: _builtins.int = ...,
+        preempt_ms: _builtins.int = ...,
+        preemptor_id: _builtins.int = ...,
+        non_preemptible: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "agent_type", b"agent_type", "deadline_ms", b"deadline_ms", "devices", b"devices", "end_reason", b"end_reason", "ended_ms", b"ended_ms", "ends_ms", b"ends_ms", "expires_ms", b"expires_ms", "fencing_token", b"fencing_token", "granted_ms", b"granted_ms", "id", b"id", "index", b"index", "lease_ttl_ms", b"lease_ttl_ms", "node_id", b"node_id", "position", b"position", "principal", b"principal", "priority", b"priority", "queued_ms", b"queued_ms", "request_id", b"request_id", "reservation_id", b"reservation_id", "resources", b"resources", "state", b"state", "suppliers", b"suppliers", "waiting_count", b"waiting_count", "workflow_id", b"workflow_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "agent_type", b"agent_type", "deadline_ms", b"deadline_ms", "devices", b"devices", "end_reason", b"end_reason", "ended_ms", b"ended_ms", "ends_ms", b"ends_ms", "expires_ms", b"expires_ms", "fencing_token", b"fencing_token", "granted_ms", b"granted_ms", "id", b"id", "index", b"index", "lease_ttl_ms", b"lease_ttl_ms", "node_id", b"node_id", "non_preemptible", b"non_preemptible", "position", b"position", "preempt_ms", b"preempt_ms", "preemptor_id", b"preemptor_id", "principal", b"principal", "priority", b"priority", "queued_ms", b"queued_ms", "request_id", b"request_id", "reservation_id", b"reservation_id", "resources", b"resources", "state", b"state", "suppliers", b"suppliers", "waiting_count", b"waiting_count", "workflow_id", b"workflow_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,4 +1,4 @@
-"""What windows booked ahead leave of a row, for as long as a member would run."""
+"""What windows booked, and starts promised, ahead leave of a row, for as long as a member would run."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from raftalloc.core.matrix import Column
 from raftalloc.core.placement.ask import Ask
 from raftalloc.core.placement.devices import Devices, choose_devices
 from raftalloc.core.placement.room import Room
-from raftalloc.core.profiles import profile_of
+from raftalloc.core.profiles import moments_of
 from raftalloc.core.state import State
 
 
@@ -25,14 +25,15 @@ def fit_in_time(state: State, room: Room, row: int, ask: Ask, end_ms: int) -> De
 def free_until(state: State, room: Room, row: int, end_ms: int) -> tuple[Column, Column]:
     """(kinds,), (devices,): the least that is free of each on one row from now until end_ms (0: for ever)."""
     free, device_free = room.free[row], room.device_free[row]
-    if not state.reservations.any_booked():
+    if room.ahead is None:
+        return free, device_free
+    promised = [promise for promise in room.ahead if state.fleet.ids[row] in promise.takes]
+    if not promised and not state.reservations.any_booked():
         return free, device_free
     # What the plan has taken from its own room so far is taken at every later moment too.
     taken = state.fleet.matrix.free[row] - free
     devices_taken = state.fleet.device_free[row] - device_free
-    for start_ms, free_then, device_free_then in profile_of(state, row):
-        if end_ms and start_ms >= end_ms:
-            break
+    for free_then, device_free_then in moments_of(state, row, promised, until_ms=end_ms):
         free = np.minimum(free, free_then - taken)
         device_free = np.minimum(device_free, device_free_then - devices_taken)
     return free, device_free

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from raftalloc.core.matrix import score_of
 from raftalloc.core.placement.ask import Ask
+from raftalloc.core.promises import Promise
 from raftalloc.core.state import State
 
 
@@ -21,10 +22,14 @@ class Placement:
 class Room:
     """What is free, as a decision sees it: the state's own arrays, or a copy that a plan may take from."""
 
-    __slots__ = ("device_free", "free", "score", "weights")
+    __slots__ = ("ahead", "device_free", "free", "score", "weights")
 
     def __init__(self, state: State) -> None:
-        """See the state as it is; nothing is copied."""
+        """See the state as it is; nothing is copied. `ahead`: promises that must be kept.
+
+        None there says that the arrays have counted already what windows and promises will take.
+        """
+        self.ahead: tuple[Promise, ...] | None = ()
         self.free = state.fleet.matrix.free
         self.score = state.fleet.matrix.score
         self.weights = state.fleet.matrix.weights
@@ -33,6 +38,7 @@ class Room:
     def copy(self) -> Room:
         """A room of one's own, to plan several members in."""
         twin = object.__new__(Room)
+        twin.ahead = self.ahead
         twin.free = self.free.copy(order="F")
         twin.score = self.score.copy()
         twin.weights = self.weights
