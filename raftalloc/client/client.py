@@ -25,6 +25,7 @@ from raftalloc.client.services import (
 )
 from raftalloc.client.simulation import SimulationService
 from raftalloc.client.transport import GrpcTransport, Transport
+from raftalloc.client.vigil import Vigil
 from raftalloc.errors import InvalidRequest
 from raftalloc.security.files import TlsFiles
 
@@ -68,7 +69,9 @@ class Client:
         else:
             addresses = [check_endpoint(endpoint) for endpoint in endpoints]
             files = TlsFiles.of_client(tls) if isinstance(tls, str) else tls
-            router = Router(addresses, lambda address: GrpcTransport(address, files), loop_time)
+            vigil = Vigil(lambda address: GrpcTransport(address, files), loop_time)
+            router = Router(addresses, vigil.connect, loop_time)
+            vigil.attach(router)
         caller = Caller(router, timeout=timeout, attempt_timeout=attempt_timeout)
         self._router = router
         self._caller = caller
