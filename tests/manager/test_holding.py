@@ -99,7 +99,7 @@ def test_a_lease_lives_on_while_the_manager_does_and_no_longer(run: Run, make: M
         async with make() as manager:
             # A group that starts cold gives its leases a grace.
             async with asyncio.timeout(20):
-                while await manager.allocations_of("alive", keep_alive=False):
+                while await manager.allocations_of("alive", keep_alive=False):  # noqa: ASYNC110
                     await asyncio.sleep(0.2)
 
     run(scene())
