@@ -161,6 +161,15 @@ def commit_only_what_is_verified() -> None:
     assert follower._SyncObj__raftCommitIndex == 2, "the rest was not compared yet"
 
 
+def a_snapshot_on_its_way_commits_nothing() -> None:
+    """S1: a part of the leader's snapshot says nothing about the entries that we have."""
+    follower = Bench([0, 1, 1, 1])
+    follower.handle(
+        B, {"type": "append_entries", "term": 2, "commit_index": 4, "serialized": ("part", 0, 9)}
+    )
+    assert follower._SyncObj__raftCommitIndex == 1, "another leader's entries were committed"
+
+
 def cut_only_at_a_conflict() -> None:
     """S2: a message that comes late, or twice, takes nothing away."""
     follower = Bench([0])
@@ -339,6 +348,7 @@ SCHEDULES: dict[str, Callable[[], None]] = {
     schedule.__name__: schedule
     for schedule in (
         commit_only_what_is_verified,
+        a_snapshot_on_its_way_commits_nothing,
         cut_only_at_a_conflict,
         cut_at_a_conflict,
         never_cut_what_is_committed,

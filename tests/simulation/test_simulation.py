@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.simulation import directed
+from tests.simulation import directed, stock
 from tests.simulation.mutants import MUTANTS, applied
 
 ROOT = Path(__file__).parents[2]
@@ -105,6 +105,13 @@ def test_the_schedule_fails_without_its_correction(mutant: str):
     with applied(mutant), pytest.raises(AssertionError):
         directed.SCHEDULES[BY_SCHEDULE[mutant]]()
     directed.SCHEDULES[BY_SCHEDULE[mutant]]()
+
+
+@pytest.mark.parametrize("schedule", sorted(stock.DEFECTS))
+def test_the_librarys_own_handler_fails_the_schedule(schedule: str):
+    with stock.handlers(), pytest.raises((AssertionError, IndexError)):
+        directed.SCHEDULES[schedule]()
+    directed.SCHEDULES[schedule]()
 
 
 def test_every_mutant_says_what_it_takes_away():
