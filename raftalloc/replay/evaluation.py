@@ -35,6 +35,7 @@ from raftalloc.core.commands import (
 from raftalloc.core.events import Granted
 from raftalloc.errors import DataDirectoryError
 from raftalloc.replay.account import Account
+from raftalloc.replay.following import is_skipped
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -71,7 +72,8 @@ class LivedRun:
         if self.chain != block.chain:
             raise DataDirectoryError(f"the log is damaged or not whole at index {block.index}")
         machine.fold(self.state, happened, index=block.index, at_ms=block.at_ms)
-        self.account.add(codec.decode_entry(block.entry), happened)
+        if not is_skipped(happened):
+            self.account.add(codec.decode_entry(block.entry), happened)
 
     def finish(self, at_ms: int) -> None:
         """The log ends at this time."""
@@ -99,6 +101,11 @@ class OtherRun:
 
     def take(self, block: codec.Block, happened: Sequence[Happened]) -> None:
         """An entry of the log, and what happened then."""
+        if is_skipped(happened):
+            if not self.diverged_at:
+                machine.fold(self.state, happened, index=block.index, at_ms=block.at_ms)
+                self.chain = block.chain
+            return
         entry = codec.decode_entry(block.entry)
         if self._set_queue(block.index, entry):
             self._diverge(block.index)

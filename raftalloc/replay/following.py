@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING, Final
 
 from raftalloc.core import codec
 from raftalloc.core.commands import Allocate, Reserve, Tick
-from raftalloc.core.events import Answered, Granted, Queued, Refused, ReservationMade
+from raftalloc.core.events import (
+    Answered,
+    EntrySkipped,
+    Granted,
+    Queued,
+    Refused,
+    ReservationMade,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -50,6 +57,8 @@ class Following:
             if item.cause >= 0 and type(event) is not Answered:
                 attempt = type(event) is Refused and event.code in _ATTEMPTS
                 effects[item.cause] = effects.get(item.cause, False) or not attempt
+        if is_skipped(happened):
+            return happened
         refused = {item.cause for item in happened if type(item.event) is Refused}
         for row, asked in enumerate(codec.decode_entry(block.entry).asked):
             self._note(block, row, asked, has_effect=effects.get(row, False), refused=refused)
@@ -94,3 +103,8 @@ class Following:
                 self._idle[block.index, row] = None
             elif isinstance(command, Allocate):
                 self.arrivals += 1
+
+
+def is_skipped(happened: Sequence[Happened]) -> bool:
+    """Whether the entry of these events was passed over: nobody could apply it, and perhaps nobody can read it."""
+    return any(type(item.event) is EntrySkipped for item in happened)

@@ -27,6 +27,7 @@ from raftalloc.core.commands import (
     Renew,
     SetQueue,
 )
+from raftalloc.core.events import EntrySkipped, Happened
 from raftalloc.core.invariants import check
 from raftalloc.core.records import GRANTED
 from raftalloc.core.state import State
@@ -134,6 +135,20 @@ def test_the_settings_named_as_they_were_give_the_same_log_too(run: Run):
     report = run(evaluate(lived, Change(policy=BEST_FIT, order=PRIORITY, ageing_ms=0)))
     assert report["same"]
     assert not run(evaluate(lived, Change(policy=FIRST_FIT)))["same"]
+
+
+def test_an_entry_that_was_skipped_is_passed_over_again(run: Run):
+    lived = of_walk(1)
+    happened = (Happened(EntrySkipped("00" * 16), -1),)
+    index, at_ms = lived.state.index + 1, lived.state.now_ms
+    machine.fold(lived.state, happened, index=index, at_ms=at_ms)
+    events = codec.encode_events(happened)
+    lived.chain = codec.next_chain(lived.chain, index, b"cannot be read", events)
+    lived.log.append(codec.Block(index, at_ms, b"cannot be read", events, lived.chain))
+    lived.ask((at_ms - START_MS) / 1000 + 1, request())
+    report = run(evaluate(lived, Change()))
+    assert report["same"]
+    assert report["chain"] == lived.chain.hex()
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.9])
