@@ -13,13 +13,14 @@ from collections.abc import Generator
 
 from raftalloc.core import lines, ordering, promising, rejections
 from raftalloc.core.commands import COUNT_MAX
-from raftalloc.core.events import Event, Granted, Queued, QuotaSet
+from raftalloc.core.events import Event, Granted, Queued, QuotaSet, WorkloadSet
 from raftalloc.core.headroom import Blocked, ask_of, ends_at, try_start
 from raftalloc.core.lines import Slots
 from raftalloc.core.placement import (
     Ask,
     Placement,
     fits_devices,
+    typical_shapes,
 )
 from raftalloc.core.quotas import DEFAULT, QUOTAS_MAX
 from raftalloc.core.rejections import Rejection
@@ -46,6 +47,12 @@ def ensure_quota(state: State, agent_type: str) -> Generator[Event, None, None]:
     """The implicit quota node of an agent type that is seen for the first time."""
     if state.quotas.row(agent_type) < 0:
         yield QuotaSet(agent_type, DEFAULT, (), implicit=True)
+
+
+def ensure_workload(state: State) -> Generator[Event, None, None]:
+    """What is typically asked for, counted again when it may have changed."""
+    if state.workload.is_stale(state.live_count()):
+        yield WorkloadSet(state.live_count(), typical_shapes(state))
 
 
 def grant(
@@ -102,6 +109,9 @@ def start_members(
         for placement in result:
             yield grant(state, queued, placement, started, waited_ms)
             started += 1
+        if ask.minds_fragments:
+            # After a grant, never at a try: a state that was restored tries more, and must not tell more.
+            yield from ensure_workload(state)
     return started, None
 
 

@@ -136,7 +136,7 @@ def place_window(
         suppliers[column] = min(rows, key=lambda row: int(room.free[row, column]))
     if not ask.node_parts:
         return Placement(-1, suppliers, ())
-    row = choose(state, room, feasible(state, room, ask), ask.policy)
+    row = choose(state, room, ask, feasible(state, room, ask))
     if row < 0:
         return None
     suppliers.update((column, row) for column, _ in ask.node_parts)

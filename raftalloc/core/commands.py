@@ -4,7 +4,7 @@ Commands are a storage format (the Raft log holds them): append fields with defa
 They speak in names, never in rows or columns, so that an entry means the same against any state.
 
 Field types are limited to what `codec.py` can lay out as columns: int, bool, str, Vector, tuple[str, ...],
-tuple[tuple[str, str], ...] and tuple[Constraint, ...].
+tuple[tuple[str, str], ...], tuple[Constraint, ...] and Terms.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from raftalloc.core.quantities import Vector
+from raftalloc.core.terms import NO_TERMS, Terms
 
 LOW: Final = 1
 MEDIUM: Final = 2
@@ -24,8 +25,21 @@ PRIORITY_NAMES: Final = {LOW: "LOW", MEDIUM: "MEDIUM", HIGH: "HIGH", CRITICAL: "
 BEST_FIT: Final = 1
 FIRST_FIT: Final = 2
 WORST_FIT: Final = 3
-POLICIES: Final = (BEST_FIT, FIRST_FIT, WORST_FIT)
-POLICY_NAMES: Final = {BEST_FIT: "best_fit", FIRST_FIT: "first_fit", WORST_FIT: "worst_fit"}
+BALANCED: Final = 4
+FGD: Final = 5
+SPREAD: Final = 6
+LEAST_WASTE: Final = 7
+POLICY_NAMES: Final = {
+    BEST_FIT: "best_fit",
+    FIRST_FIT: "first_fit",
+    WORST_FIT: "worst_fit",
+    BALANCED: "balanced",
+    FGD: "fgd",
+    SPREAD: "spread",
+    LEAST_WASTE: "least_waste",
+}
+POLICIES: Final = tuple(POLICY_NAMES)
+POLICY_NUMBERS: Final = {name: number for number, name in POLICY_NAMES.items()}
 
 FIFO: Final = 1
 PRIORITY: Final = 2
@@ -105,6 +119,7 @@ class Allocate:
     policy: int = BEST_FIT
     reservation_id: int = 0
     protected: bool = False
+    terms: Terms = NO_TERMS
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +173,10 @@ class CancelReservation:
 
 @dataclass(frozen=True, slots=True)
 class RegisterNode:
-    """Add or bring up to date a node, or a provider. devices: one model name per GPU."""
+    """Add or bring up to date a node, or a provider. devices: one model name per GPU.
+
+    taints: (key, value) pairs that keep away who does not tolerate them; from a soft one they stay away while they can.
+    """
 
     node_id: str
     provider: bool
@@ -166,6 +184,8 @@ class RegisterNode:
     devices: tuple[str, ...] = ()
     attributes: tuple[tuple[str, str], ...] = ()
     static: bool = False
+    taints: tuple[tuple[str, str], ...] = ()
+    soft_taints: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

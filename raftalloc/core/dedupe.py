@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from hashlib import blake2b
 
 from raftalloc.core import rejections
@@ -95,10 +96,21 @@ def answered(asked: Asked, outcome: Outcome) -> Answered | None:
     )
 
 
+_CAME_LATER = ("terms", "taints", "soft_taints")
+"""Fields of commands that are left out where they have their default, so that an attempt can be repeated across an
+upgrade: its digest is what it was before they came."""
+
+
 def digest_of(asked: Asked) -> str:
     """16 hexadecimal digits that tell commands apart, and who asks: another's answer is nobody else's business.
 
-    A dataclass's repr names every field, and nothing else.
+    As a dataclass's repr it names every field, and nothing else.
     """
-    text = repr((asked.origin.principal, asked.command))
+    command = asked.command
+    named = ", ".join(
+        f"{field.name}={getattr(command, field.name)!r}"
+        for field in fields(command)
+        if field.name not in _CAME_LATER or getattr(command, field.name) != field.default
+    )
+    text = f"({asked.origin.principal!r}, {type(command).__qualname__}({named}))"
     return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()

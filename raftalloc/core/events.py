@@ -17,6 +17,7 @@ from raftalloc.core.commands import (
     Constraint,
 )
 from raftalloc.core.quantities import Vector
+from raftalloc.core.terms import NO_TERMS, Label, Terms, Typical
 
 READY: Final = 1
 CORDONED: Final = 2
@@ -75,6 +76,8 @@ class NodeRegistered:
     devices: tuple[str, ...]
     attributes: tuple[tuple[str, str], ...]
     static: bool
+    taints: tuple[tuple[str, str], ...] = ()
+    soft_taints: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,11 +136,15 @@ class Queued:
     deadline_ms: int
     started: int = 0
     protected: bool = False
+    terms: Terms = NO_TERMS
 
 
 @dataclass(frozen=True, slots=True)
 class Granted:
-    """One allocation. suppliers: the node or provider of each kind of `demand`, in its order."""
+    """One allocation. suppliers: the node or provider of each kind of `demand`, in its order.
+
+    alternative: which of the request's alternatives `demand` is, from 1; 0: what it asked for first.
+    """
 
     allocation_id: int
     request_id: int
@@ -157,6 +164,8 @@ class Granted:
     reservation_id: int
     waited_ms: int
     protected: bool = False
+    labels: tuple[Label, ...] = ()
+    alternative: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,6 +286,18 @@ class SessionsExpired:
     """Sessions and keys last used before before_ms are forgotten (keys leave a tombstone)."""
 
     before_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class WorkloadSet:
+    """What is typically asked for, by which fgd and least_waste tell what is left in useless pieces.
+
+    live: allocations that were live when it was counted. declared: said by someone, not counted, and so never stale.
+    """
+
+    live: int
+    shapes: tuple[Typical, ...]
+    declared: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -414,6 +435,7 @@ Event = (
     | Sought
     | Preempting
     | Spared
+    | WorkloadSet
 )
 
 

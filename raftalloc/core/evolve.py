@@ -43,7 +43,10 @@ from raftalloc.core.events import (
     Spared,
     WeightsSet,
     Withdrawn,
+    WorkloadSet,
 )
+from raftalloc.core.formats import text_of_nested
+from raftalloc.core.labels import labels_of_text
 from raftalloc.core.leases import device_set
 from raftalloc.core.queues import Waiting
 from raftalloc.core.quotas import ROOT
@@ -98,6 +101,8 @@ def evolve(state: State, event: Event) -> None:
             _order_changed(state)
         case Promised() | PromiseDropped() | Sought() | Preempting() | Spared():
             _ahead(state, event)
+        case WorkloadSet():
+            state.workload.set(event)
         case _:
             _fleet_or_quota(state, event)
 
@@ -168,6 +173,7 @@ def _granted(state: State, event: Granted) -> None:
     _fill(state, event)
     row = state.leases.row(event.allocation_id)
     state.leases.link(row)
+    state.labelled.add(row, event.labels)
     _charge(state, row, +1)
     state.deadlines.push(state.leases.deadline_ms(row), deadlines.ALLOCATION, event.allocation_id)
     _order_changed(state, event.agent_type)
@@ -209,6 +215,7 @@ def _fill(state: State, event: Granted) -> None:
         ("reservation_id", event.reservation_id),
         ("index", state.index),
         ("protected", event.protected),
+        ("labels", names.acquire(text_of_nested(event.labels)) if event.labels else 0),
     ):
         columns[column][row] = value
 
@@ -267,6 +274,10 @@ def _ended(state: State, event: Ended) -> None:
         state.hopeless.clear()
     _order_changed(state)
     _charge(state, row, -1)
+    labels = state.leases.get(row, "labels")
+    if labels:
+        state.labelled.remove(row, labels_of_text(state.names.text(labels)))
+        state.names.release(labels)
     for column in ("agent", "agent_type", "workflow", "principal"):
         state.names.release(state.leases.get(row, column))
     state.leases.remove(row, event.reason, state.now_ms)

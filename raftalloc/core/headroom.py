@@ -36,7 +36,14 @@ def ends_at(state: State, queued: Queued) -> int:
 
 def ask_of(state: State, queued: Queued) -> Ask | str:
     """The request's demand by columns, or the unknown kind."""
-    return compile_ask(state, queued.demand, queued.gpu_models, queued.constraints, queued.policy)
+    return compile_ask(
+        state,
+        queued.demand,
+        queued.gpu_models,
+        queued.constraints,
+        queued.policy,
+        queued.terms,
+    )
 
 
 def rejection_of(state: State, ask: Ask, blocked: Blocked) -> Rejection:

@@ -20,7 +20,9 @@ from typing import Any
 import msgpack
 
 from raftalloc.core.commands import OPERATOR_NAMES, Constraint
+from raftalloc.core.formats import nested_of_text, text_of_nested
 from raftalloc.core.quantities import Vector
+from raftalloc.core.terms import Terms, Typical
 
 assert sys.byteorder == "little", (
     "the formats are little-endian; big-endian machines are not supported"
@@ -195,7 +197,22 @@ def _length_at(text: str, position: int) -> tuple[int, int]:
     return int(digits), colon + 1
 
 
-_PACKERS: dict[Any, tuple[Callable[..., bytes], Callable[..., list[Any]]]] = {
+Packer = tuple[Callable[..., bytes], Callable[..., list[Any]]]
+
+
+def _nested(hint: Any) -> Packer:
+    """Nested records: each distinct one is one text of the table."""
+
+    def pack_nested(values: Sequence[Any], strings: Strings) -> bytes:
+        return _pack_texts([text_of_nested(value) for value in values], strings)
+
+    def unpack_nested(data: bytes, strings: Sequence[str]) -> list[Any]:
+        return [nested_of_text(hint, text) for text in _unpack_texts(data, strings)]
+
+    return pack_nested, unpack_nested
+
+
+_PACKERS: dict[Any, Packer] = {
     int: (_pack_plain, _unpack_plain),
     bool: (_pack_plain, _unpack_bools),
     str: (_pack_texts, _unpack_texts),
@@ -203,6 +220,8 @@ _PACKERS: dict[Any, tuple[Callable[..., bytes], Callable[..., list[Any]]]] = {
     tuple[str, ...]: (_pack_text_tuples, _unpack_text_tuples),
     tuple[tuple[str, str], ...]: (_pack_text_pairs, _unpack_text_pairs),
     tuple[Constraint, ...]: (_pack_constraints, _unpack_constraints),
+    Terms: _nested(Terms),
+    tuple[Typical, ...]: _nested(tuple[Typical, ...]),
 }
 
 

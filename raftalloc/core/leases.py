@@ -48,7 +48,10 @@ _WIDTHS = {
     "protected": 1,
     "preempt_ms": 1,
     "preemptor": 1,
+    "labels": 1,
 }
+_APPENDED = ("labels",)
+"""Columns that came later: not written down where they are all 0."""
 
 
 class Leases:
@@ -56,7 +59,7 @@ class Leases:
 
     def __init__(self) -> None:
         """Start with none."""
-        self.table = Table(_WIDTHS)
+        self.table = Table(_WIDTHS, appended=_APPENDED)
         self.rows: dict[int, int] = {}
         self.by_supplier: dict[int, dict[int, None]] = {}
         self.by_reservation: dict[int, dict[int, None]] = {}

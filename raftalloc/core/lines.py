@@ -51,6 +51,7 @@ def shape_of(queued: Queued) -> Shape:
         queued.constraints,
         queued.policy,
         queued.count if queued.gang else 0,
+        queued.terms,
     )
 
 

@@ -31,7 +31,7 @@ _KINDS_MIN = 16
 class Matrix:
     """The arrays. Rows are given out by the fleet; columns by the kinds."""
 
-    __slots__ = ("capacity", "free", "held", "score", "used", "weights")
+    __slots__ = ("capacity", "changed", "changes", "free", "held", "score", "used", "weights")
 
     def __init__(self) -> None:
         """Start with no capacity anywhere."""
@@ -41,6 +41,9 @@ class Matrix:
         self.free = _zeros(_ROWS_MIN, _KINDS_MIN)
         self.score = np.zeros(_ROWS_MIN, np.int64)
         self.weights = np.zeros(_KINDS_MIN, np.int64)
+        # When each row last changed, counted in changes: for what is derived row by row. Not part of the state.
+        self.changed = np.zeros(_ROWS_MIN, np.int64)
+        self.changes = 0
 
     def make_room(self, rows: int, kinds: int) -> None:
         """Grow by doubling until (rows, kinds) fit."""
@@ -57,6 +60,7 @@ class Matrix:
             grown[:have_rows, :have_kinds] = getattr(self, name)
             setattr(self, name, grown)
         self.score = np.concatenate([self.score, np.zeros(new_rows - have_rows, np.int64)])
+        self.changed = np.concatenate([self.changed, np.zeros(new_rows - have_rows, np.int64)])
         self.weights = np.concatenate([self.weights, np.zeros(new_kinds - have_kinds, np.int64)])
 
     def set_capacity(self, row: int, capacity: Mapping[int, int]) -> None:
@@ -89,6 +93,8 @@ class Matrix:
     def _settle_row(self, row: int) -> None:
         self.free[row] = self.capacity[row] - self.used[row] - self.held[row]
         self.score[row] = score_of(self.free[row], self.weights)
+        self.changes += 1
+        self.changed[row] = self.changes
 
 
 def score_of(free: Column, weights: Column) -> Column:

@@ -94,6 +94,8 @@ def register_node(state: State, command: RegisterNode) -> Decision:
         command.devices,
         command.attributes,
         command.static,
+        command.taints,
+        command.soft_taints,
     )
     if event != known:
         yield event

@@ -55,6 +55,7 @@ def as_queued(state: State, command: Allocate, origin: Origin) -> Queued:
         reservation_id=command.reservation_id,
         deadline_ms=state.now_ms + command.wait_ms,
         protected=command.protected,
+        terms=command.terms,
     )
 
 

@@ -22,8 +22,10 @@ from raftalloc.core.events import (
     Queued,
     QueueSet,
     ReservationMade,
+    WorkloadSet,
 )
 from raftalloc.core.kinds import Kinds
+from raftalloc.core.labels import labels_of_text
 from raftalloc.core.layout import (
     DAMAGE,
     FORMAT,
@@ -59,6 +61,10 @@ def encode_state(state: State) -> bytes:
         "reservations": _pack_reservations(state, strings),
         "sessions": _pack_sessions(state, strings),
     }
+    if state.workload.shapes:
+        workload = state.workload
+        event = WorkloadSet(workload.live, workload.shapes, workload.declared)
+        body["workload"] = _pack_records(WorkloadSet, [event], strings)
     return pack([FORMAT, strings.texts, body])
 
 
@@ -98,6 +104,9 @@ def _decode(strings: list[str], body: dict[str, Any]) -> State:
     _unpack_queue(state, body["queue"], strings)
     _unpack_reservations(state, body["reservations"], strings)
     _unpack_sessions(state, body["sessions"], strings)
+    if "workload" in body:
+        for event in _unpack_records(WorkloadSet, body["workload"], strings):
+            state.workload.set(event)
     _derive(state)
     return state
 
@@ -310,6 +319,9 @@ def _derive(state: State) -> None:
             quotas.change(quota, kind, used=amount)
         for supplier in {s: None for _, _, s in leases.parts(row)}:
             fleet.allocations[supplier] += 1
+        labels = leases.get(row, "labels")
+        if labels:
+            state.labelled.add(row, labels_of_text(state.names.text(labels)))
         for device in leases.devices(row):
             units = leases.get(row, "device_amount")
             fleet.change_device(leases.get(row, "node"), device, used=units)

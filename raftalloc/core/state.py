@@ -7,9 +7,9 @@ Invariants that `invariants.check` proves of every state:
 4. Ids and tokens only rise; every id below `next_id` that is not in a table has ended.
 5. A request waits in exactly one line, and none whose line is not blocked fits (after `settle`).
 
-`evolve` is the only writer. `freed`, `asks`, `profiles`, `possible`, `shares`, `hopeless`, `weighed_version` and the
-deadlines are derived: they are not part of the state's bytes, and a state read back from bytes decides the same
-without them.
+`evolve` is the only writer. `freed`, `asks`, `profiles`, `possible`, `fragments`, `labelled`, `shares`, `hopeless`,
+`weighed_version` and the deadlines are derived: they are not part of the state's bytes, and a state read back from
+bytes decides the same without them.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from raftalloc.core import deadlines
 from raftalloc.core.deadlines import Deadlines
 from raftalloc.core.fleet import Fleet
 from raftalloc.core.kinds import Kinds
+from raftalloc.core.labels import Labelled
 from raftalloc.core.leases import Leases
 from raftalloc.core.names import Names
 from raftalloc.core.promises import Promises
@@ -30,6 +31,7 @@ from raftalloc.core.queues import Queue
 from raftalloc.core.quotas import Quotas
 from raftalloc.core.reservations import Reservations
 from raftalloc.core.sessions import Sessions
+from raftalloc.core.workload import Workload
 
 GENESIS_RULES = 1
 """The rules of an empty group, for ever: its log does not say otherwise."""
@@ -85,6 +87,8 @@ class State:
         self.queue = Queue()
         self.reservations = Reservations()
         self.sessions = Sessions()
+        self.workload = Workload()
+        self.labelled = Labelled()
         self.deadlines = Deadlines(self.deadline_of)
         self.freed = Freed()
         self.asks: dict[Hashable, Any] = {}
@@ -95,6 +99,7 @@ class State:
         self.promises = Promises()
         self.hopeless: dict[int, None] = {}
         self.preemptions: dict[str, tuple[int, int]] = {}
+        self.fragments: Any = None
 
     @classmethod
     def genesis(cls) -> State:

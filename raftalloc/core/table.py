@@ -6,7 +6,7 @@ shape (rows,) or (rows, width), grown by doubling.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,11 +18,15 @@ _ROWS_MIN = 64
 class Table:
     """Columns by name. `self.columns[name][row]`; keep no reference to a column across `add`, which may replace it."""
 
-    __slots__ = ("columns", "free", "high", "widths")
+    __slots__ = ("appended", "columns", "free", "high", "widths")
 
-    def __init__(self, widths: Mapping[str, int]) -> None:
-        """`widths`: column name -> how many int64 a row has in it (1: a flat column)."""
+    def __init__(self, widths: Mapping[str, int], appended: Sequence[str] = ()) -> None:
+        """`widths`: column name -> how many int64 a row has in it (1: a flat column).
+
+        appended: columns that an older format does not have, left out of `parts` where they are all 0.
+        """
         self.widths = dict(widths)
+        self.appended = tuple(appended)
         self.high = 0
         self.free: list[int] = []
         self.columns: dict[str, Column] = {
@@ -62,7 +66,12 @@ class Table:
 
     def parts(self) -> tuple[int, list[int], dict[str, bytes]]:
         """High-water mark, free list and the used part of each column: all there is to write down."""
-        return self.high, self.free, {n: c[: self.high].tobytes() for n, c in self.columns.items()}
+        written = {
+            name: column[: self.high].tobytes()
+            for name, column in self.columns.items()
+            if name not in self.appended or column.any()
+        }
+        return self.high, self.free, written
 
     def restore(self, high: int, free: list[int], columns: Mapping[str, bytes]) -> None:
         """The inverse of `parts`; a column that is missing (an older format) stays zero. Raises ValueError."""

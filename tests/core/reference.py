@@ -13,12 +13,15 @@ from dataclasses import dataclass, field, replace
 from raftalloc.core import commands, events
 from raftalloc.core.commands import Constraint
 from raftalloc.core.events import READY, Event, Granted, Queued, ReservationMade
+from raftalloc.core.terms import NO_TERMS, Terms, Typical
 from tests.core import promised
 from tests.core.limits import Limits
+from tests.core.reference_policies import costs, options
 from tests.core.standing import Standing, Waits
 
 Demand = tuple[tuple[str, int], ...]
 PROVIDER_BASES = ("db_connections", "query_capacity", "api_quota")
+BASE = ("cpu", "memory", "disk", "network", "gpu", "cache", *PROVIDER_BASES)
 DEVICE = 1000
 FOR_EVER = 0
 
@@ -74,11 +77,17 @@ class Wish:
     constraints: tuple[Constraint, ...]
     policy: int
     agent_type: str
+    terms: Terms = NO_TERMS
 
     @classmethod
     def of(cls, asks: Queued | commands.Allocate | commands.Reserve | ReservationMade) -> Wish:
         policy = getattr(asks, "policy", commands.BEST_FIT)
-        return cls(asks.demand, asks.gpu_models, asks.constraints, policy, asks.agent_type)
+        terms = getattr(asks, "terms", NO_TERMS)
+        return cls(asks.demand, asks.gpu_models, asks.constraints, policy, asks.agent_type, terms)
+
+    def minds_fragments(self) -> bool:
+        names = [name for name, _ in self.terms.scorers] or [commands.POLICY_NAMES[self.policy]]
+        return "fgd" in names or "least_waste" in names
 
     def on_node(self) -> Demand:
         return tuple((k, a) for k, a in self.demand if not is_cluster_wide(k))
@@ -121,6 +130,7 @@ class World(Limits, Standing):
     windows: dict[int, Window] = field(default_factory=dict)
     quotas: dict[str, events.QuotaSet] = field(default_factory=dict)
     weights: dict[str, int] = field(default_factory=dict)
+    workload: tuple[Typical, ...] = ()
     kinds: list[str] = field(default_factory=list)
     ended: dict[int, str] = field(default_factory=dict)
     sessions: dict[int, str] = field(default_factory=dict)
@@ -137,6 +147,12 @@ class World(Limits, Standing):
             "root": events.QuotaSet("root", "", ()),
             "default": events.QuotaSet("default", "root", ()),
         }
+
+    def kinds_known(self) -> list[str]:
+        return [*BASE, *self.kinds]
+
+    def is_cluster_wide(self, kind: str) -> bool:
+        return is_cluster_wide(kind)
 
     # -- what is taken, at a moment ---------------------------------------------------------------
 
@@ -258,7 +274,7 @@ class World(Limits, Standing):
                 ]
             )
 
-        return self._place(wish, moments, lambda row_id: self.score(row_id, [None]))
+        return self._place(wish, moments, lambda ids: costs(self, wish, ids, [None]))
 
     def place_window(self, wish: Wish, start_ms: int, end_ms: int) -> Place | None:
         """For a window: it must fit at its start, and at every start of another within it."""
@@ -268,9 +284,9 @@ class World(Limits, Standing):
     def place_at(self, wish: Wish, at: list[int]) -> Place | None:
         """Where it fits at all of these moments."""
         moments: list[int | None] = [*at]
-        return self._place(wish, lambda _: moments, lambda row_id: self.score(row_id, moments))
+        return self._place(wish, lambda _: moments, lambda ids: costs(self, wish, ids, moments))
 
-    def _place(self, wish, moments, score) -> Place | None:
+    def _place(self, wish, moments, ranked) -> Place | None:
         suppliers: dict[str, str] = {}
         for kind, amount in wish.on_providers():
             fits = {
@@ -281,18 +297,15 @@ class World(Limits, Standing):
             }
             if not fits:
                 return None
-            suppliers[kind] = best(fits, wish.policy)
+            suppliers[kind] = best_provider(fits, wish.policy)
         devices: Demand = ()
         node_id = ""
         if wish.on_node():
-            scores = {
-                row_id: score(row_id)
-                for row_id in self.in_order()
-                if self.node_fits(row_id, wish, moments(row_id))
-            }
-            if not scores:
+            able = [r for r in self.in_order() if self.node_fits(r, wish, moments(r))]
+            if not able:
                 return None
-            node_id = best(scores, wish.policy)
+            cost = ranked(able)
+            node_id = min(able, key=cost.__getitem__)
             suppliers.update((kind, node_id) for kind, _ in wish.on_node())
             found = self._devices(node_id, wish, moments(node_id))
             assert found is not None
@@ -324,6 +337,12 @@ class World(Limits, Standing):
     def _devices(self, row_id: str, wish: Wish, moments: list[int | None]) -> Demand | None:
         frees = [self.devices_free(row_id, t) for t in moments]
         free = [min(each) for each in zip(*frees, strict=True)]
+        gpu = dict(wish.demand).get("gpu", 0)
+        if 0 < gpu < DEVICE and wish.minds_fragments():
+            at = [None] if None in moments else moments
+            tried = options(self, wish, row_id, at)
+            fits = [device for _, _, device in tried if free[device] >= gpu]
+            return ((str(fits[0]), gpu),) if fits else None
         return pick_devices(free, self.rows[row_id].event.devices, wish)
 
     def members_on_empty_fleet(self, wish: Wish) -> int:
@@ -347,6 +366,8 @@ class World(Limits, Standing):
                 self.kinds.append(event.kind)
             case events.WeightsSet():
                 self.weights = dict(event.weights)
+            case events.WorkloadSet():
+                self.workload = event.shapes
             case events.NodeRegistered():
                 if event.node_id in self.rows:
                     self.rows[event.node_id].event = event
@@ -428,13 +449,13 @@ class World(Limits, Standing):
                         live.expires_ms = min(later, live.ends_ms or later)
 
 
-def best(values: dict[str, int], policy: int) -> str:
-    """Least for best_fit, most for worst_fit, and among equals (for first_fit: among all) the first."""
-    if policy == commands.BEST_FIT:
-        return min(values, key=values.__getitem__)
-    if policy == commands.WORST_FIT:
-        return max(values, key=values.__getitem__)
-    return next(iter(values))
+def best_provider(free: dict[str, int], policy: int) -> str:
+    """The first for first_fit, the one with most free for worst_fit and spread, else with least; then the first."""
+    if policy == commands.FIRST_FIT:
+        return next(iter(free))
+    if policy in (commands.WORST_FIT, commands.SPREAD):
+        return max(free, key=free.__getitem__)
+    return min(free, key=free.__getitem__)
 
 
 def pick_devices(free: list[int], models: tuple[str, ...], wish: Wish) -> Demand | None:

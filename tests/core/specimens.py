@@ -8,6 +8,15 @@ from raftalloc.core.commands import Asked, Command, Constraint, Entry, Origin
 from raftalloc.core.events import Event, Happened
 from raftalloc.core.machine import apply
 from raftalloc.core.state import State
+from raftalloc.core.terms import (
+    GANG_SPREAD,
+    Affinity,
+    Alternative,
+    Spread,
+    Terms,
+    Toleration,
+    Typical,
+)
 from tests.core.asking import allocate, node, provider, quota, reserve
 
 CONSTRAINTS = (
@@ -18,12 +27,20 @@ CONSTRAINTS = (
 DEMAND = (("cpu", 1500), ("disk.nvme", 1024), ("gpu", 2000))
 SUPPLIERS = ("n1", "n1", "n1")
 DEVICES = (("0", 1000), ("63", 1000))
+TERMS = Terms(
+    pool="audits", scorers=(("fgd", 2), ("best_fit", 1)), tolerations=(Toleration("gpu", ("yes",)), Toleration()),
+    labels=(("app", "audit"),), spread=(Spread("zone", ("app", "audit"), 2, soft=True),),
+    affinity=(Affinity("rack", ("app", "wést"), anti=True), Affinity("", ("agent", "a"), soft=True)),
+    alternatives=(Alternative((("cpu", 2000), ("gpu", 1000)), ("T4",)),), gang_min=2, gang_layout=GANG_SPREAD,
+    gang_key="zone",
+)  # fmt: skip
 
 COMMANDS: tuple[Command, ...] = (
     commands.Allocate(
         "agent_7", "agent", "audit", commands.HIGH, DEMAND, ("A100", "T4"), CONSTRAINTS, 3, gang=True,
         duration_ms=3_600_000, lease_ttl_ms=30_000, wait_ms=5_000, policy=commands.WORST_FIT, reservation_id=9,
         protected=True,
+        terms=TERMS,
     ),
     commands.Renew(7, 12, "agent_7", 60_000),
     commands.Release(7, 12, "agent_7"),
@@ -34,9 +51,9 @@ COMMANDS: tuple[Command, ...] = (
     commands.CancelReservation(9),
     commands.RegisterNode(
         "n1", provider=False, capacity=(("cpu", 64_000), ("gpu", 2000)), devices=("A100", "T4"),
-        attributes=(("rank", "2"), ("zone", "east")), static=True,
+        attributes=(("rank", "2"), ("zone", "east")), static=True, taints=(("gpu", "yes"),), soft_taints=(("x", ""),),
     ),
-    commands.RegisterNode("openai", provider=True, capacity=(("api_quota.openai", 1 << 50),)),
+    commands.RegisterNode("openai", provider=True, capacity=(("api_quota.openai", 1 << 50),), soft_taints=(("a", ""),)),
     commands.Cordon("n1"),
     commands.Uncordon("n1"),
     commands.Drain("n1", 1_800_000_000_000),
@@ -60,7 +77,7 @@ EVENTS: tuple[Event, ...] = (
     events.WeightsSet((("cpu", 4_398_046_511), ("memory", 68_719_476_736))),
     events.NodeRegistered(
         "n1", provider=False, capacity=(("cpu", 64_000), ("gpu", 2000)), devices=("A100", "T4"),
-        attributes=(("rank", "2"), ("zone", "east")), static=True,
+        attributes=(("rank", "2"), ("zone", "east")), static=True, taints=(("gpu", "yes"),), soft_taints=(("old", ""),),
     ),
     events.NodeStateChanged("n1", events.DRAINING, 1_800_000_000_000),
     events.NodeRemoved("n1"),
@@ -69,11 +86,11 @@ EVENTS: tuple[Event, ...] = (
     events.Queued(
         7, 3, gang=True, agent_id="agent_7", agent_type="agent", workflow_id="audit", principal="local", priority=3,
         demand=DEMAND, gpu_models=("T4",), constraints=CONSTRAINTS, duration_ms=60_000, lease_ttl_ms=5_000, policy=2,
-        reservation_id=9, deadline_ms=1_800_000_000_000, started=1, protected=True,
+        reservation_id=9, deadline_ms=1_800_000_000_000, started=1, protected=True, terms=TERMS,
     ),
     events.Granted(
         7, 6, "agent_7", "agent", "audit", "local", 4, DEMAND, "n1", SUPPLIERS, DEVICES, 12, 1_800_000_005_000,
-        1_800_000_060_000, 5_000, 9, 250, protected=True,
+        1_800_000_060_000, 5_000, 9, 250, protected=True, labels=(("app", "audit"), ("tier", "wést")), alternative=1,
     ),
     events.Renewed(7, 1_800_000_010_000, 1_800_000_060_000),
     events.Ended(7, events.LEASE_EXPIRED, "agent_7", "audit", "n1"),
@@ -110,6 +127,7 @@ EVENTS: tuple[Event, ...] = (
     events.Sought(7, 1_800_000_015_000),
     events.Preempting(8, 7, 1_800_000_030_000, "agent_7", "audit", "n1"),
     events.Spared(8, "agent_7", "audit", "n1"),
+    events.WorkloadSet(7, (Typical(DEMAND, 4), Typical((("cpu", 1),), 3)), declared=True),
 )  # fmt: skip
 
 

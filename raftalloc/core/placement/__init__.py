@@ -8,6 +8,9 @@ from any one. Read `pipeline` first: it is the algorithm.
     filters    which nodes could take a member: the ordered filters
     devices    GPUs: shares and whole devices
     scorers    which of them is best: costs by policy
+    typical    what is typically asked for, counted from what is live
+    fragments  GPU capacity that is of no use to what is typically asked for
+    stranding  capacity that no member could use, because another kind runs out first
     providers  which provider serves a cluster-wide kind
     ahead      what windows booked ahead leave of a row
     pipeline   filter, rank, choose
@@ -23,6 +26,7 @@ from raftalloc.core.placement.filters import feasible, filters
 from raftalloc.core.placement.pipeline import choose, fit_in_time, free_until, place
 from raftalloc.core.placement.possible import possible_members
 from raftalloc.core.placement.room import Placement, Room
+from raftalloc.core.placement.typical import typical_shapes
 
 __all__ = [
     "Ask",
@@ -38,4 +42,5 @@ __all__ = [
     "free_until",
     "place",
     "possible_members",
+    "typical_shapes",
 ]

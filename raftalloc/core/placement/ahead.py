@@ -7,8 +7,10 @@ import numpy as np
 from raftalloc.core.matrix import Column
 from raftalloc.core.placement.ask import Ask
 from raftalloc.core.placement.devices import Devices, choose_devices
+from raftalloc.core.placement.fragments import least_fragmenting
 from raftalloc.core.placement.room import Room
 from raftalloc.core.profiles import moments_of
+from raftalloc.core.quantities import DEVICE_UNITS
 from raftalloc.core.state import State
 
 
@@ -19,6 +21,9 @@ def fit_in_time(state: State, room: Room, row: int, ask: Ask, end_ms: int) -> De
         return None
     if not ask.gpu:
         return ()
+    if ask.gpu < DEVICE_UNITS and ask.minds_fragments:
+        device = least_fragmenting(state, room, row, ask, device_free)
+        return ((device, ask.gpu),) if device >= 0 else None
     return choose_devices(device_free, state.fleet.model_mask(ask.models)[row], ask.gpu)
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from raftalloc.core.commands import Constraint
+from raftalloc.core.commands import FGD, LEAST_WASTE, POLICY_NUMBERS, Constraint
 from raftalloc.core.quantities import GPU, NODE, Vector, scope_of
 from raftalloc.core.state import CACHE_MAX, State
+from raftalloc.core.terms import NO_TERMS, Terms
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,11 +21,24 @@ class Ask:
     models: tuple[str, ...]
     constraints: tuple[Constraint, ...]
     policy: int
+    terms: Terms = NO_TERMS
 
     @property
     def parts(self) -> tuple[tuple[int, int], ...]:
         """(column, amount) of every kind."""
         return self.node_parts + self.provider_parts
+
+    @property
+    def scorers(self) -> tuple[tuple[int, int], ...]:
+        """(policy, weight) of what ranks nodes: the policy alone, or what the terms combine."""
+        if not self.terms.scorers:
+            return ((self.policy, 1),)
+        return tuple((POLICY_NUMBERS[name], weight) for name, weight in self.terms.scorers)
+
+    @property
+    def minds_fragments(self) -> bool:
+        """Whether the workload has a say in where it goes."""
+        return any(policy in (FGD, LEAST_WASTE) for policy, _ in self.scorers)
 
 
 def compile_ask(
@@ -33,9 +47,10 @@ def compile_ask(
     models: tuple[str, ...],
     constraints: tuple[Constraint, ...],
     policy: int,
+    terms: Terms = NO_TERMS,
 ) -> Ask | str:
     """A demand by the columns of this state; or the first kind that nothing has registered."""
-    key = (demand, models, constraints, policy)
+    key = (demand, models, constraints, policy, terms)
     ask = state.asks.get(key)
     if ask is not None:
         assert isinstance(ask, Ask), "only asks are kept there"
@@ -49,7 +64,8 @@ def compile_ask(
         parts = node_parts if scope_of(kind) == NODE else provider_parts
         parts.append((column, amount))
     gpu = dict(demand).get(GPU, 0)
-    ask = Ask(demand, tuple(node_parts), tuple(provider_parts), gpu, models, constraints, policy)
+    node, provider = tuple(node_parts), tuple(provider_parts)
+    ask = Ask(demand, node, provider, gpu, models, constraints, policy, terms)
     if len(state.asks) >= CACHE_MAX:
         state.asks.clear()
     state.asks[key] = ask

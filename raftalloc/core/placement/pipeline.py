@@ -10,7 +10,7 @@ from raftalloc.core.placement.ask import Ask
 from raftalloc.core.placement.filters import feasible
 from raftalloc.core.placement.providers import choose_provider
 from raftalloc.core.placement.room import Placement, Room
-from raftalloc.core.placement.scorers import SCORERS, best_of
+from raftalloc.core.placement.scorers import best_of, cost_of
 from raftalloc.core.state import State
 
 __all__ = ["choose", "fit_in_time", "free_until", "place"]
@@ -28,7 +28,7 @@ def place(state: State, room: Room, ask: Ask, end_ms: int) -> Placement | None:
         return Placement(-1, suppliers, ())
     mask = feasible(state, room, ask)
     while True:
-        row = choose(state, room, mask, ask.policy)
+        row = choose(state, room, ask, mask)
         if row < 0:
             return None
         devices = fit_in_time(state, room, row, ask, end_ms)
@@ -38,7 +38,9 @@ def place(state: State, room: Room, ask: Ask, end_ms: int) -> Placement | None:
         mask[row] = False
 
 
-def choose(state: State, room: Room, mask: Mask, policy: int) -> int:
+def choose(state: State, room: Room, ask: Ask, mask: Mask) -> int:
     """The best of the rows in `mask`, or -1. Ties: the row registered first."""
     rows = np.flatnonzero(mask)
-    return best_of(state, rows, SCORERS[policy](state, room, rows))
+    if not len(rows):
+        return -1
+    return best_of(state, rows, cost_of(state, room, ask, rows))

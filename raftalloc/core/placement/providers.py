@@ -1,8 +1,11 @@
-"""Which provider serves a cluster-wide kind: ranked by what is free of the kind, as the policy has it for nodes."""
+"""Which provider serves a cluster-wide kind: ranked by what is free of the kind.
+
+worst_fit and spread take the one with most free, first_fit the first, every other policy the one with least.
+"""
 
 from __future__ import annotations
 
-from raftalloc.core.commands import BEST_FIT, FIRST_FIT
+from raftalloc.core.commands import FIRST_FIT, SPREAD, WORST_FIT
 from raftalloc.core.placement.ahead import free_until
 from raftalloc.core.placement.room import Room
 from raftalloc.core.state import State
@@ -19,7 +22,7 @@ def choose_provider(
         free = int(free_until(state, room, row, end_ms)[0][column])
         if free < amount:
             continue
-        better = free < best_free if policy == BEST_FIT else free > best_free
+        better = free > best_free if policy in (WORST_FIT, SPREAD) else free < best_free
         if best < 0 or (policy != FIRST_FIT and better):
             best, best_free = row, free
     return best

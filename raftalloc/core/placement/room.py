@@ -22,7 +22,7 @@ class Placement:
 class Room:
     """What is free, as a decision sees it: the state's own arrays, or a copy that a plan may take from."""
 
-    __slots__ = ("ahead", "device_free", "free", "score", "weights")
+    __slots__ = ("ahead", "device_free", "free", "planned", "score", "weights")
 
     def __init__(self, state: State) -> None:
         """See the state as it is; nothing is copied. `ahead`: promises that must be kept.
@@ -34,6 +34,8 @@ class Room:
         self.score = state.fleet.matrix.score
         self.weights = state.fleet.matrix.weights
         self.device_free = state.fleet.device_free
+        # How much a plan has taken, by column.
+        self.planned: dict[int, int] = {}
 
     def copy(self) -> Room:
         """A room of one's own, to plan several members in."""
@@ -43,12 +45,14 @@ class Room:
         twin.score = self.score.copy()
         twin.weights = self.weights
         twin.device_free = self.device_free.copy()
+        twin.planned = dict(self.planned)
         return twin
 
     def take(self, ask: Ask, placement: Placement) -> None:
         """Take a placement out of a copied room."""
         for column, amount in ask.parts:
             self.free[placement.suppliers[column], column] -= amount
+            self.planned[column] = self.planned.get(column, 0) + amount
         if placement.node >= 0:
             row = placement.node
             self.score[row] = score_of(self.free[row], self.weights)
