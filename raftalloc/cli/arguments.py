@@ -55,6 +55,10 @@ class Policy(StrEnum):
     BEST_FIT = "best_fit"
     FIRST_FIT = "first_fit"
     WORST_FIT = "worst_fit"
+    BALANCED = "balanced"
+    FGD = "fgd"
+    SPREAD = "spread"
+    LEAST_WASTE = "least_waste"
 
     @property
     def message(self) -> types_pb2.Policy.ValueType:

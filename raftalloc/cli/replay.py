@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -13,6 +14,7 @@ from raftalloc.cli import output
 from raftalloc.cli.arguments import Policy
 from raftalloc.cli.connection import Connection, connected
 from raftalloc.cli.output import Exit
+from raftalloc.cli.packed import run_protocol
 from raftalloc.cli.patience import Patience
 from raftalloc.cli.replayed import draw_report
 from raftalloc.config import tls_of_client
@@ -33,6 +35,12 @@ if TYPE_CHECKING:
 
 CALL_SECONDS_MIN: Final = 60.0
 """A replay goes on through elections and restarts: a call is given up after a minute, no sooner."""
+
+
+class Protocol(StrEnum):
+    """A published way to measure packing."""
+
+    FGD = "fgd"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +75,13 @@ class ReplayOptions:
     keep: Annotated[
         bool, typer.Option("--keep", help="Against a group: leave nodes and grants there.")
     ] = False
+    protocol: Annotated[
+        Protocol | None,
+        typer.Option(help="A published protocol instead: fgd fills the fleet and counts GPUs."),
+    ] = None
+    seeds: Annotated[
+        int, typer.Option(metavar="N", min=1, max=100, help="Of the protocol: runs per policy.")
+    ] = 3
     picture: Annotated[
         Path | None,
         typer.Option(metavar="FILE.svg", dir_okay=False, help="Draw the utilisation over time."),
@@ -85,6 +100,10 @@ def replay(
     """
     _check(options)
     fleet = read_fleet(options.nodes)
+    if options.protocol is not None:
+        tasks = list(read_trace(trace, limit=options.limit))
+        run_protocol(connection, fleet, tasks, seeds=options.seeds)
+        return
     workload = make_workload(
         read_trace(trace, limit=options.limit),
         policy=int(options.policy.message),

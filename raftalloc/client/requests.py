@@ -45,6 +45,10 @@ class Policy(IntEnum):
     BEST_FIT = types_pb2.POLICY_BEST_FIT
     FIRST_FIT = types_pb2.POLICY_FIRST_FIT
     WORST_FIT = types_pb2.POLICY_WORST_FIT
+    BALANCED = types_pb2.POLICY_BALANCED
+    FGD = types_pb2.POLICY_FGD
+    SPREAD = types_pb2.POLICY_SPREAD
+    LEAST_WASTE = types_pb2.POLICY_LEAST_WASTE
 
 
 class Operator(IntEnum):

@@ -38,11 +38,22 @@ class Storage:
     retention_gb: int = option(10, low=0, high=1 << 20)
 
 
+_POLICIES: Final = (
+    "best_fit",
+    "first_fit",
+    "worst_fit",
+    "balanced",
+    "fgd",
+    "spread",
+    "least_waste",
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Placement:
     """How a node is chosen where the request does not say."""
 
-    policy: str = option("best_fit", choices=("best_fit", "first_fit", "worst_fit"))
+    policy: str = option("best_fit", choices=_POLICIES)
 
 
 @dataclass(frozen=True, slots=True)

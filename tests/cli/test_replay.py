@@ -35,6 +35,24 @@ def replayed(*arguments):
     return CliRunner().invoke(app, [*arguments])
 
 
+def test_the_packing_protocol_prints_our_policies_beside_the_published_rows(tmp_path):
+    trace, nodes = tmp_path / "gpu.csv", tmp_path / "nodes.csv"
+    trace.write_text(
+        "job_id,submit_time_s,duration_s,cpu_milli,memory_mib,num_gpu,gpu_milli\n"
+        "a,0,,4000,512,1,500\nb,0,,9000,512,1,1000\n",
+        encoding="utf-8",
+    )
+    nodes.write_text(
+        "node_id,cpu_milli,memory_mib,num_gpu,gpu_model\nn1,96000,90000,4,T4\n", encoding="utf-8"
+    )
+    asked = [str(trace), "--nodes", str(nodes), "--protocol", "fgd", "--seeds", "1"]
+    report = json.loads(replayed(*asked, "--json").stdout)
+    assert {row["policy"]: row["percent"] for row in report["published"]}["FGD"] == 95.39
+    assert [row["policy"] for row in report["policies"]][-2:] == ["fgd", "least_waste"]
+    assert all(0 < row["percent"] <= 100 for row in report["policies"])
+    assert "least_waste" in replayed(*asked).stdout
+
+
 def test_an_embedded_replay_reports_as_json(trace, tmp_path):
     picture = tmp_path / "use.svg"
     result = replayed(

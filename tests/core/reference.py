@@ -16,7 +16,7 @@ from raftalloc.core.events import READY, Event, Granted, Queued, ReservationMade
 from raftalloc.core.terms import NO_TERMS, Terms, Typical
 from tests.core import promised
 from tests.core.limits import Limits
-from tests.core.reference_policies import costs, options
+from tests.core.reference_policies import best_provider, costs, options
 from tests.core.standing import Standing, Waits
 
 Demand = tuple[tuple[str, int], ...]
@@ -447,15 +447,6 @@ class World(Limits, Standing):
                     if live.expires_ms:
                         later = live.expires_ms + event.gap_ms
                         live.expires_ms = min(later, live.ends_ms or later)
-
-
-def best_provider(free: dict[str, int], policy: int) -> str:
-    """The first for first_fit, the one with most free for worst_fit and spread, else with least; then the first."""
-    if policy == commands.FIRST_FIT:
-        return next(iter(free))
-    if policy in (commands.WORST_FIT, commands.SPREAD):
-        return max(free, key=free.__getitem__)
-    return min(free, key=free.__getitem__)
 
 
 def pick_devices(free: list[int], models: tuple[str, ...], wish: Wish) -> Demand | None:

@@ -236,3 +236,12 @@ def stranded(world: Seen, free: dict[str, int]) -> int:
     left = {kind: min((max(0, free[kind]) * world.weights[kind]) >> 8, 1 << 41) for kind in wanted}
     fits = min((left[kind] << 20) // part for kind, part in wanted.items())
     return sum(left[kind] - (fits * part >> 20) for kind, part in wanted.items())
+
+
+def best_provider(free: dict[str, int], policy: int) -> str:
+    """The first for first_fit, the one with most free for worst_fit and spread, else with least; then the first."""
+    if policy == commands.FIRST_FIT:
+        return next(iter(free))
+    if policy in (commands.WORST_FIT, commands.SPREAD):
+        return max(free, key=free.__getitem__)
+    return min(free, key=free.__getitem__)

@@ -91,6 +91,14 @@ class _PolicyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Policy.ValueTy
     """the feasible node that was registered first"""
     POLICY_WORST_FIT: _Policy.ValueType  # 3
     """the feasible node with the most weighted free capacity: spreads"""
+    POLICY_BALANCED: _Policy.ValueType  # 4
+    """where the shares in use of the node's kinds would lie closest together"""
+    POLICY_FGD: _Policy.ValueType  # 5
+    """where the least GPU capacity would become useless to what is typically asked for"""
+    POLICY_SPREAD: _Policy.ValueType  # 6
+    """where the greatest share of a kind in use would be the least: loads all alike"""
+    POLICY_LEAST_WASTE: _Policy.ValueType  # 7
+    """where the least would be fragmented or stranded: packs mixed demands, and GPUs, best"""
 
 class Policy(_Policy, metaclass=_PolicyEnumTypeWrapper): ...
 
@@ -102,6 +110,14 @@ POLICY_FIRST_FIT: Policy.ValueType  # 2
 """the feasible node that was registered first"""
 POLICY_WORST_FIT: Policy.ValueType  # 3
 """the feasible node with the most weighted free capacity: spreads"""
+POLICY_BALANCED: Policy.ValueType  # 4
+"""where the shares in use of the node's kinds would lie closest together"""
+POLICY_FGD: Policy.ValueType  # 5
+"""where the least GPU capacity would become useless to what is typically asked for"""
+POLICY_SPREAD: Policy.ValueType  # 6
+"""where the greatest share of a kind in use would be the least: loads all alike"""
+POLICY_LEAST_WASTE: Policy.ValueType  # 7
+"""where the least would be fragmented or stranded: packs mixed demands, and GPUs, best"""
 Global___Policy: _TypeAlias = Policy  # noqa: Y015
 
 @_typing.final

@@ -54,7 +54,7 @@ class Fragments:
     def __init__(self, state: State) -> None:
         """Bring the workload into columns."""
         self.key = key_of(state)
-        self.columns: list[int] = []
+        self.columns = np.zeros(0, np.int64)
         self.without_gpu = 0
         self.shapes: list[_Shape] = []
         self._compile(state)
@@ -78,7 +78,7 @@ class Fragments:
             local = tuple((place.setdefault(column, len(place)), a) for column, a in on_node)
             units, devices = (gpu, 1) if gpu < DEVICE_UNITS else (DEVICE_UNITS, gpu // DEVICE_UNITS)
             self.shapes.append(_Shape(frequency, units, devices, local))
-        self.columns = list(place)
+        self.columns = np.array(list(place), np.int64)
 
     def amount(self, free: Column, devices: Column) -> Column:
         """(rows,) fragments of rows with free (rows, len(self.columns)) and devices (rows, devices) units free."""
@@ -183,7 +183,9 @@ def _now(fragments: Fragments, room: Room, rows: Column) -> Column:
 def _free_after(fragments: Fragments, room: Room, ask: Ask, rows: Column) -> Column:
     asked = dict(ask.node_parts)
     free = room.free[np.ix_(rows, fragments.columns)]
-    return free - np.array([asked.get(column, 0) for column in fragments.columns], np.int64)
+    return free - np.array(
+        [asked.get(column, 0) for column in fragments.columns.tolist()], np.int64
+    )
 
 
 def _after(

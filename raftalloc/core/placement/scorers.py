@@ -28,6 +28,7 @@ from raftalloc.core.commands import (
     SPREAD,
     WORST_FIT,
 )
+from raftalloc.core.fleet import Mask
 from raftalloc.core.matrix import Column
 from raftalloc.core.placement.ask import Ask
 from raftalloc.core.placement.fragments import FREQUENCY_BITS, fragments_more
@@ -78,7 +79,7 @@ def best_of(state: State, rows: Column, cost: Column) -> int:
 
 def _stretched(cost: Column) -> Column:
     """0 for the least, 2^20 for the greatest."""
-    over = cost - cost.min()
+    over: Column = cost - cost.min()
     most = int(over.max())
     if not most:
         return over
@@ -132,16 +133,17 @@ def _least_waste(state: State, room: Room, ask: Ask, rows: Column) -> Column:
     return ((wasted // grain) << 10) + level
 
 
-def shares_in_use(state: State, room: Room, ask: Ask, rows: Column) -> tuple[Column, Column]:
+def shares_in_use(state: State, room: Room, ask: Ask, rows: Column) -> tuple[Column, Mask]:
     """(rows, kinds): 20-bit fractions of capacity in use with a member there, and whether the row has the kind."""
-    columns = [c for c, kind in enumerate(state.kinds.names) if scope_of(kind) == NODE]
+    names = enumerate(state.kinds.names)
+    columns = np.array([c for c, kind in names if scope_of(kind) == NODE], np.int64)
     capacity = state.fleet.matrix.capacity[np.ix_(rows, columns)]
     asked = dict(ask.node_parts)
-    amounts = np.array([asked.get(column, 0) for column in columns], np.int64)
+    amounts = np.array([asked.get(column, 0) for column in columns.tolist()], np.int64)
     used = capacity - room.free[np.ix_(rows, columns)] + amounts
     large = capacity >= _LARGE
     used, within = np.where(large, used >> 9, used), np.where(large, capacity >> 9, capacity)
-    shares = (np.minimum(used, within) << UNIT_BITS) // np.maximum(within, 1)
+    shares: Column = (np.minimum(used, within) << UNIT_BITS) // np.maximum(within, 1)
     return shares, capacity > 0
 
 
