@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -27,7 +27,7 @@ def run_protocol(
     """Run each policy with seeds 1..n, and print the table."""
     from raftalloc.replay.protocol import PUBLISHED, packing, row_of
 
-    rows: list[dict[str, object]] = []
+    rows: list[dict[str, Any]] = []
     with Patience() as patience:
         for policy in POLICIES:
             runs = []
@@ -35,20 +35,14 @@ def run_protocol(
                 if patience.stopped:
                     raise typer.Exit(int(Exit.INTERRUPTED))
                 note = f"{POLICY_NAMES[policy]}, seed {seed}"
-                runs.append(
-                    packing(
-                        fleet,
-                        tasks,
-                        policy,
-                        seed,
-                        progress=lambda done, total, note=note: patience.show(
-                            "packing", done, total, note
-                        ),
-                    )
-                )
+
+                def progress(done: int, total: int, note: str = note) -> None:
+                    patience.show("packing", done, total, note)
+
+                runs.append(packing(fleet, tasks, policy, seed, progress=progress))
             rows.append(row_of(runs))
-    published = [{"policy": name, "percent": percent} for name, percent in PUBLISHED]
-    report = {
+    published: list[dict[str, Any]] = [{"policy": name, "percent": percent} for name, percent in PUBLISHED]
+    report: dict[str, Any] = {
         "protocol": "fgd",
         "ties": "registration order, permuted once per seed",
         "published": published,
