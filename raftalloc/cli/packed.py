@@ -41,7 +41,9 @@ def run_protocol(
 
                 runs.append(packing(fleet, tasks, policy, seed, progress=progress))
             rows.append(row_of(runs))
-    published: list[dict[str, Any]] = [{"policy": name, "percent": percent} for name, percent in PUBLISHED]
+    published: list[dict[str, Any]] = [
+        {"policy": name, "percent": percent} for name, percent in PUBLISHED
+    ]
     report: dict[str, Any] = {
         "protocol": "fgd",
         "ties": "registration order, permuted once per seed",

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from raftalloc.core.commands import FGD, POLICY_NAMES, Allocate, Asked, Command, Entry, RegisterNode
 from raftalloc.core.events import Happened, WorkloadSet
@@ -133,7 +133,7 @@ def typical(pods: Iterable[Task]) -> tuple[Typical, ...]:
     return tuple(most)
 
 
-def row_of(runs: Sequence[Packing]) -> dict[str, object]:
+def row_of(runs: Sequence[Packing]) -> dict[str, Any]:
     """Runs of one policy over several seeds, as a row of the table."""
     percents = [run.percent for run in runs]
     return {
