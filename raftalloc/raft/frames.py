@@ -66,11 +66,14 @@ class Encoder:
             self._last_head, self._last_entries = head, entries
         return self._last
 
-    def frame(self, head: Message, body: bytes = b"") -> bytes:
-        """One frame of a head that is ready."""
+    def frame(self, head: Message, body: Sequence[bytes] = ()) -> bytes:
+        """One frame of a head that is ready; what is in the body is copied once."""
         packed: bytes = self._pack(head)
         assert len(packed) <= HEAD_BYTES_MAX, f"{head['type']} has {len(packed)} bytes of head"
-        return LENGTHS.pack(len(packed), len(body)) + packed + body
+        if not body:
+            return LENGTHS.pack(len(packed), 0) + packed
+        lengths = LENGTHS.pack(len(packed), sum(map(len, body)))
+        return b"".join((lengths, packed, *body))
 
     def _is_last(self, head: Message, entries: Sequence[LogEntry]) -> bool:
         """Whether it says the same as the one before. Entries of one log between the same two are the same."""
@@ -92,7 +95,7 @@ class Encoder:
         first, last = entries[0][2], entries[-1][2]
         # Terms only rise along a log.
         terms = [first, len(commands)] if first == last else _runs(entries)
-        return self.frame({**head, "entries": [lengths, terms]}, b"".join(commands))
+        return self.frame({**head, "entries": [lengths, terms]}, commands)
 
 
 class Assembler:
