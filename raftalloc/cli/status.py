@@ -172,8 +172,11 @@ def _follows(answer: admin_pb2.StatusResponse) -> str:
 
 
 def _why(error: RaftallocError) -> str:
-    """In short: where nobody listens, gRPC tells a long story."""
-    return "does not answer" if isinstance(error, Unavailable | OutcomeUnknown) else str(error)
+    """In short: where nobody listens, gRPC tells a long story. Not of certificates: there something is to be done."""
+    text = str(error)
+    if "TLS" in text or ".pem" in text or "certificate" in text:
+        return text.partition(": ")[2] or text
+    return "does not answer" if isinstance(error, Unavailable | OutcomeUnknown) else text
 
 
 def _draw(statuses: Statuses, found: Health) -> None:

@@ -29,6 +29,9 @@ Message = dict[str, Any]
 LogEntry = tuple[bytes, int, int]
 """Command, index, term."""
 
+Body = bytes | memoryview
+"""A view where copying would cost."""
+
 LENGTHS: Final = struct.Struct(">II")
 HEAD_BYTES_MAX: Final = 1 << 20
 FRAME_ENTRIES_MAX: Final = 10_000
@@ -117,17 +120,17 @@ class Assembler:
         """Whether a frame has begun and not ended."""
         return bool(self._partial)
 
-    def feed(self, data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    def feed(self, piece: bytes) -> Iterator[tuple[bytes, Body]]:
         """Head and body of every frame that is whole now. Raises BadMessage for one that would be too large.
 
-        Copies what waits for its end once, and once more when it is there: linear, whatever the pieces.
+        What waits for its end is copied once, whatever the pieces.
         """
+        data: Body = piece
         if self._partial:
-            self._partial += data
+            self._partial += piece
             if len(self._partial) < self._needed:
                 return
-            data = bytes(self._partial)
-            self._partial.clear()
+            data, self._partial = memoryview(self._partial), bytearray()
         at, end = 0, len(data)
         while end - at >= LENGTHS.size:
             head_bytes, body_bytes = LENGTHS.unpack_from(data, at)
@@ -140,14 +143,14 @@ class Assembler:
                 self._needed = body_at + body_bytes - at
                 break
             at = body_at + body_bytes
-            yield data[head_at:body_at], data[body_at:at]
+            yield bytes(data[head_at:body_at]), data[body_at:at]
         else:
             self._needed = LENGTHS.size
         if at < end:
             self._partial += data[at:] if at else data
 
 
-def decode(head: bytes, body: bytes) -> Message:
+def decode(head: bytes, body: Body) -> Message:
     """The message of a frame, looked through. Raises BadMessage."""
     message = unpack(head)
     if type(message) is dict and "entries" in message:
@@ -197,7 +200,7 @@ def _runs(entries: Sequence[LogEntry]) -> list[int]:
     return runs
 
 
-def _entries_of(previous: object, described: object, body: bytes) -> list[LogEntry]:
+def _entries_of(previous: object, described: object, body: Body) -> list[LogEntry]:
     """The entries behind index `previous`, as the head describes them."""
     if type(previous) is not int or type(described) is not list or len(described) != 2:
         raise BadMessage("malformed", "the entries are not described")
@@ -212,7 +215,8 @@ def _entries_of(previous: object, described: object, body: bytes) -> list[LogEnt
     entries: list[LogEntry] = []
     at = 0
     for index, (length, term) in enumerate(zip(lengths, terms, strict=True), previous + 1):
-        entries.append((body[at : at + length], index, term))
+        # Of bytes that are a whole already, `bytes` makes no copy.
+        entries.append((bytes(body[at : at + length]), index, term))
         at += length
     return entries
 

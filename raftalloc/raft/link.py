@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from raftalloc.raft.frames import HEAD_BYTES_MAX, HELLO_BYTES_MAX, Assembler, decode
+from raftalloc.raft.frames import HEAD_BYTES_MAX, HELLO_BYTES_MAX, Assembler, Body, decode
 from raftalloc.raft.messages import BadMessage
 from raftalloc.security.channel import ChannelError
 
@@ -164,7 +164,7 @@ class Link:
         if self.is_over or self._stream is None:
             return
         try:
-            plain = self.channel.receive(data)
+            pieces = self.channel.receive(data)
         except ChannelError as error:
             self._flush()
             self.end(error.reason, str(error))
@@ -172,8 +172,8 @@ class Link:
         self._flush()
         if self.dialled:
             self._say_hello_when_open()
-        if plain and not self.is_over:
-            self._take(plain)
+        if pieces and not self.is_over:
+            self._take(pieces)
 
     def drained(self) -> None:
         """There is room again."""
@@ -185,14 +185,15 @@ class Link:
         reason = "closed" if self.is_live else "hung_up" if self._stream else "unreachable"
         self.end(reason, problem)
 
-    def _take(self, plain: bytes) -> None:
+    def _take(self, pieces: list[bytes]) -> None:
         self._heard_at = self._clock.monotonic()
         assembler = self._assembler
         try:
-            for head, body in assembler.feed(plain):
-                self._frame(head, body)
-                if self.is_over:
-                    return
+            for piece in pieces:
+                for head, body in assembler.feed(piece):
+                    self._frame(head, body)
+                    if self.is_over:
+                        return
         except BadMessage as bad:
             self.end(bad.reason, str(bad))
             return
@@ -203,7 +204,7 @@ class Link:
         if self.is_live:
             self._owner.heard(self)
 
-    def _frame(self, head: bytes, body: bytes) -> None:
+    def _frame(self, head: bytes, body: Body) -> None:
         if self.is_live:
             try:
                 message = decode(head, body)

@@ -38,7 +38,8 @@ HANDSHAKES_MAX: Final = 64
 LOOK_SECONDS: Final = 0.5
 STALL_SECONDS: Final = 1.0
 REDIAL_SECONDS: Final = 0.05
-REDIAL_SECONDS_MAX: Final = 1.0
+REDIAL_SECONDS_MAX: Final = 0.3
+"""A try costs some hundred microseconds; a member that comes back waits for the others to try."""
 LOG_SECONDS: Final = 10.0
 """One line for each reason in so long."""
 

@@ -35,8 +35,8 @@ class Channel(Protocol):
     def begin(self) -> bytes:
         """The first bytes to be sent, if any."""
 
-    def receive(self, data: memoryview) -> bytes:
-        """What the other side says. Raises ChannelError. After each call `take` what is to be sent."""
+    def receive(self, data: memoryview) -> list[bytes]:
+        """What the other side says, in pieces. Raises ChannelError. After each call `take` what is to be sent."""
 
     def take(self) -> bytes:
         """What the channel itself has to send; also after a ChannelError."""
@@ -55,9 +55,9 @@ class PlainChannel:
         """Nothing."""
         return b""
 
-    def receive(self, data: memoryview) -> bytes:
+    def receive(self, data: memoryview) -> list[bytes]:
         """As it is."""
-        return bytes(data)
+        return [bytes(data)]
 
     def take(self) -> bytes:
         """Nothing."""
@@ -88,12 +88,13 @@ class TlsChannel:
         self._shake()
         return self.take()
 
-    def receive(self, data: memoryview) -> bytes:
+    def receive(self, data: memoryview) -> list[bytes]:
         """See Channel."""
         self._in.write(data)
+        parts: list[bytes] = []
         if not self.is_open and not self._shake():
-            return b""
-        tls, parts = self._tls, []
+            return parts
+        tls = self._tls
         try:
             # What is in neither buffer is not there: asking would only raise.
             while self._in.pending or tls.pending():
@@ -103,11 +104,11 @@ class TlsChannel:
                 parts.append(part)
         except (ssl.SSLWantReadError, ssl.SSLZeroReturnError):
             # The rest of a record is still to come; or nothing is, and the connection will say so itself.
-            return b"".join(parts)
+            return parts
         except ssl.SSLError as error:
             if not parts:
                 raise ChannelError(_reason(error), str(error)) from error
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+        return parts
 
     def take(self) -> bytes:
         """See Channel."""

@@ -11,13 +11,17 @@ from raftalloc.security.contexts import Reloading
 from raftalloc.security.names import REPLICA, Identity
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from raftalloc.security.files import TlsFiles
 
 _REMEDY = "make it anew: raftalloc certs issue --force"
 
 
-def check_own_files(files: TlsFiles, cluster_id: str, replica_id: str, now_s: int) -> str:
-    """A warning, or empty. Raises ConfigError for files that no other member would take, and says what to do."""
+def check_own_files(
+    files: TlsFiles, cluster_id: str, replica_id: str, addresses: Sequence[str], now_s: int
+) -> str:
+    """A warning, or empty. Raises ConfigError for files that nobody would take at those addresses."""
     pem = Reloading(files).pem
     found = describe(pem.certificate, files.certificate)[0]
     wanted = Identity(cluster_id, REPLICA, replica_id)
@@ -26,6 +30,8 @@ def check_own_files(files: TlsFiles, cluster_id: str, replica_id: str, now_s: in
         raise ConfigError(f"{files.certificate}: is for {whose}, not for {wanted.uri}; {_REMEDY}")
     if not is_signed_by(pem.certificate, pem.ca):
         raise ConfigError(f"{files.certificate}: is of another CA than {files.ca}; {_REMEDY}")
+    if missing := sorted(set(addresses) - set(found.addresses)):
+        raise ConfigError(f"{files.certificate}: is not for {', '.join(missing)}; {_REMEDY}")
     if now_s >= found.until_s:
         raise ConfigError(f"{files.certificate}: has expired; {_REMEDY}")
     days = (found.until_s - now_s) // 86_400

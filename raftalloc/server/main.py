@@ -115,7 +115,8 @@ def check_tls(config: Config, replica: Replica) -> str:
     if files is None:
         return ""
     now_s = SystemClock().wall_ms() // 1000
-    return check_own_files(files, config.cluster_id, replica.replica_id, now_s)
+    addresses = config.tls_addresses()[replica.replica_id]
+    return check_own_files(files, config.cluster_id, replica.replica_id, addresses, now_s)
 
 
 def check_ports(net: Net | LocalNetwork, config: Config, replica: Replica) -> None:

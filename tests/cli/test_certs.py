@@ -139,21 +139,25 @@ def test_a_replica_refuses_files_that_no_other_would_take(tmp_path: Path):
     authority = Authority(tmp_path, "g", now)
     authority.ensure(REPLICAS)
     own = TlsFiles.of_client(tmp_path, "n1")
-    assert check_own_files(own, "g", "n1", now) == ""
-    assert "ends in 5 days" in check_own_files(own, "g", "n1", now + 360 * DAY_SECONDS)
+    assert check_own_files(own, "g", "n1", REPLICAS["n1"], now) == ""
+    assert "ends in 5 days" in check_own_files(
+        own, "g", "n1", REPLICAS["n1"], now + 360 * DAY_SECONDS
+    )
     with pytest.raises(ConfigError, match="has expired"):
-        check_own_files(own, "g", "n1", now + 366 * DAY_SECONDS)
+        check_own_files(own, "g", "n1", REPLICAS["n1"], now + 366 * DAY_SECONDS)
     with pytest.raises(ConfigError, match="is for spiffe://raftalloc/g/replica/n1, not for"):
-        check_own_files(own, "g", "n2", now)
+        check_own_files(own, "g", "n2", (), now)
     with pytest.raises(ConfigError, match="is for spiffe://raftalloc/g/client/local, not for"):
-        check_own_files(TlsFiles.of_client(tmp_path), "g", "client", now)
+        check_own_files(TlsFiles.of_client(tmp_path), "g", "client", (), now)
+    with pytest.raises(ConfigError, match=r"is not for 10\.0\.0\.9"):
+        check_own_files(own, "g", "n1", ("10.0.0.9",), now)
     authority.init(force=True)
     authority.forget_old()
     with pytest.raises(ConfigError, match="is of another CA"):
-        check_own_files(own, "g", "n1", now)
+        check_own_files(own, "g", "n1", REPLICAS["n1"], now)
     mixed = TlsFiles(own.ca, own.certificate, str(tmp_path / "client-key.pem"))
     with pytest.raises(ConfigError, match="must be a certificate and its key"):
-        check_own_files(mixed, "g", "n1", now)
+        check_own_files(mixed, "g", "n1", REPLICAS["n1"], now)
     (tmp_path / "n1-key.pem").unlink()
     with pytest.raises(ConfigError, match="there is no such file; make certificates with"):
-        check_own_files(own, "g", "n1", now)
+        check_own_files(own, "g", "n1", REPLICAS["n1"], now)

@@ -63,10 +63,10 @@ def test_a_group_at_work_pickles_nothing_and_all_that_is_on_the_wire_is_frames(
     def refuse(*_: object, **__: object) -> object:
         raise AssertionError("pysyncobj pickles")
 
-    def receive(self: PlainChannel, data: memoryview) -> bytes:
+    def receive(self: PlainChannel, data: memoryview) -> list[bytes]:
         captured.setdefault(id(self), []).append(bytes(data))
         kept.append(self)
-        return bytes(data)
+        return [bytes(data)]
 
     kept: list[PlainChannel] = []
     monkeypatch.setattr(PlainChannel, "receive", receive)
