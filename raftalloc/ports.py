@@ -249,6 +249,22 @@ class Machine(Protocol):
         """Go on from the snapshot that was kept last, as if all up to its index had been applied."""
 
 
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """A replica's place in the group.
+
+    raft, grpc, http: addresses, host:port; empty where embedded. is_voter: else it learns. incarnation: of the data
+    directory that the seat is given to; empty: to whichever comes.
+    """
+
+    replica_id: str
+    raft: str
+    grpc: str
+    http: str
+    is_voter: bool
+    incarnation: bytes
+
+
 class Consensus(Protocol):
     """The replicated log, as the service sees it: bytes in, the same bytes out, in one order, on every replica."""
 
@@ -269,6 +285,22 @@ class Consensus(Protocol):
 
     def compact(self, index: int) -> None:
         """A durable snapshot has all up to `index`, which is applied: the log may forget it."""
+
+    async def add_member(self, seat: Seat) -> int:
+        """Take a replica into the group, which votes once it has caught up; answers the index. Raises Rejected."""
+
+    async def remove_member(self, replica_id: str) -> int:
+        """Let a replica go; answers the index. Raises Rejected."""
+
+    async def replace_member(self, replica_id: str) -> int:
+        """Give a replica's seat to the empty data directory it comes back with; answers the index. Raises Rejected."""
+
+    @property
+    def members(self) -> tuple[Seat, ...]:
+        """The group as this replica knows it, by replica id."""
+
+    def progress(self) -> dict[str, tuple[int, float]]:
+        """On a leader, of each other member: the last index that it has confirmed, and seconds since it answered."""
 
     @property
     def is_leader(self) -> bool:

@@ -65,6 +65,8 @@ class _Before:
     current_term: int = 0
     vote: str | None = None
     commit: int = 0
+    incarnation: bytes = b""
+    promise: bytes = b""
 
 
 class Appender:
@@ -186,6 +188,8 @@ class Appender:
             current_term=before.current_term,
             vote=before.vote,
             commit=before.commit,
+            incarnation=before.incarnation,
+            promise=before.promise,
             nonce=nonce_of(self._token(NONCE_BYTES)),
         )
         segment = Segment(posixpath.join(self._directory, name_of(sequence)), header)
@@ -204,4 +208,6 @@ class Appender:
             current_term=contents.current_term,
             vote=contents.vote,
             commit=contents.commit,
+            incarnation=contents.incarnation,
+            promise=contents.promise,
         )

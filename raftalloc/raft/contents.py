@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from raftalloc.raft.records import BASE, COMMIT, ENTRY, SKIP, TRUNCATE, VOTE, Record
+from raftalloc.raft.records import (
+    BASE,
+    COMMIT,
+    ENTRY,
+    INCARNATION,
+    PROMISE,
+    SKIP,
+    TRUNCATE,
+    VOTE,
+    Record,
+)
 
 Entry = tuple[bytes, int, int]
 """command, index, term: as pysyncobj has them, and sends them."""
@@ -33,6 +43,8 @@ class Contents:
     vote: str | None = None
     commit: int = 0
     skips: dict[int, str] = field(default_factory=dict)
+    incarnation: bytes = b""
+    promise: bytes = b""
 
     @property
     def next_index(self) -> int:
@@ -77,6 +89,10 @@ class Contents:
                     f"entry {a} is to be skipped, the log ends at {self.next_index - 1}"
                 )
             self.skips[a] = payload.decode()
+        elif kind == INCARNATION:
+            self.incarnation = payload
+        elif kind == PROMISE:
+            self.promise = payload
         else:
             raise Impossible(f"a record is of kind {kind}, which this build does not know")
 

@@ -54,6 +54,10 @@ class Driver:
         self._set_timer()
         self.kick()
 
+    def set_alone(self, alone: bool) -> None:
+        """Whether there is nobody to hear from between proposals."""
+        self._alone = alone
+
     def stop(self) -> None:
         """No more ticks."""
         self._running = False

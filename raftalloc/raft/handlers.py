@@ -19,8 +19,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from raftalloc.errors import DataDirectoryError
+from raftalloc.raft.founding import GREETING, Founding
 from raftalloc.raft.quorum import CANDIDATE, FOLLOWER, LEADER
-from raftalloc.raft.reading import Reading
+from raftalloc.raft.seating import ANSWERS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -33,11 +34,10 @@ BEGINNING: Final = 1
 """Every log begins with the same entry at this index: there is nothing to go back behind."""
 
 
-class Handlers(Reading):
+class Handlers(Founding):
     """The part of a SyncObj that answers messages. Names beginning with `_SyncObj__` are pysyncobj's own."""
 
     _SyncObj__votedForNodeId: Any
-    _SyncObj__raftNextIndex: dict[Any, int]
     _SyncObj__deleteEntriesFrom: Callable[[int], None]
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
@@ -48,10 +48,10 @@ class Handlers(Reading):
         super().__init__(*arguments, **options)
 
     def handle(self, node: Any, message: Message) -> None:
-        """A message of another member; what is of no known type is dropped, strangers too."""
-        if node not in self._SyncObj__otherNodes:
-            return
+        """A message of another replica; what is of no known type is dropped, and answers of who has no seat."""
         kind = message["type"]
+        if kind in ANSWERS and not self._counts(node, message):
+            return
         if kind == "append_entries":
             self._on_append(node, message)
         elif kind == "next_node_idx":
@@ -66,6 +66,8 @@ class Handlers(Reading):
             self._on_pre_vote(node, message)
         elif kind == "timeout_now":
             self._on_timeout_now(node, message)
+        elif kind == GREETING:
+            self._on_greeting(node, message)
         else:
             self.handle_other(node, message)
 
@@ -139,6 +141,7 @@ class Handlers(Reading):
                 self._cut_from(index)
                 last = index - 1
             self._SyncObj__raftLog.add(command, index, term)
+            self._appended(command, index)
             last = index
 
     def _cut_from(self, index: int) -> None:
@@ -149,6 +152,7 @@ class Handlers(Reading):
                 "this replica's log has been damaged; replace the replica"
             )
         self._SyncObj__deleteEntriesFrom(index)
+        self._cut(index)
 
     def _committable(self, verified: int) -> int:
         """Behind `verified` there may be entries of another term that the leader is yet to replace."""
@@ -209,6 +213,8 @@ class Handlers(Reading):
             return
         if not self._has_all_of_ours(message) or not self._is_vote_free(node):
             return
+        if not self._may_vote():
+            return
         self._SyncObj__setCurrentTerm(message["term"], node.id)
         self._put_off_election()
         self._SyncObj__transport.send(node, {"type": "response_vote", "term": message["term"]})
@@ -242,6 +248,7 @@ class Handlers(Reading):
             message["term"] == self._SyncObj__raftCurrentTerm
             and node == self._SyncObj__raftLeader
             and self._SyncObj__raftState == FOLLOWER
+            and self._may_lead()
         ):
             self._SyncObj__raftElectionDeadline = 0
             self._SyncObj__transferInProgress = True
@@ -254,8 +261,11 @@ class Handlers(Reading):
             self._SyncObj__raftState == LEADER
             or self._SyncObj__raftElectionDeadline >= self.now()
             or self._SyncObj__transferInProgress
-            or not self._SyncObj__otherNodes
+            or (self._may_lead() and self._is_majority(self._with_itself(())))
         ):
+            return
+        if not self._may_lead():
+            self._put_off_election()
             return
         if self._may_stand:
             self._may_stand = False
@@ -280,6 +290,7 @@ class Handlers(Reading):
         granted = (
             message["term"] > current
             and not self._hears_leader()
+            and self._may_vote()
             and self._has_all_of_ours(message)
         )
         self._SyncObj__transport.send(

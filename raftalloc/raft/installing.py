@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from raftalloc.errors import DataDirectoryError
 from raftalloc.ports import Image
@@ -22,6 +22,8 @@ from raftalloc.raft.handlers import Message
 from raftalloc.raft.offering import Offering, Parcel, digest_of
 
 logger = logging.getLogger(__name__)
+
+AHEAD_CHUNKS_MAX: Final = 8
 
 
 @dataclass(slots=True)
@@ -33,6 +35,16 @@ class Incoming:
     size: int
     digest: bytes
     content: bytearray = field(default_factory=bytearray)
+    ahead: dict[int, bytes] = field(default_factory=dict)
+
+    def take(self, offset: int, data: bytes) -> None:
+        """A chunk, in its place; those that overtook another wait for it, a few."""
+        if offset > len(self.content) and len(self.ahead) < AHEAD_CHUNKS_MAX:
+            self.ahead[offset] = data
+        elif offset == len(self.content):
+            self.content += data
+            while len(self.content) in self.ahead:
+                self.content += self.ahead.pop(len(self.content))
 
     def is_of(self, message: Message) -> bool:
         """Whether a chunk belongs to it. The same snapshot of another leader does."""
@@ -126,8 +138,7 @@ class Installing(Offering):
             incoming = self._incoming = Incoming(
                 message["index"], message["index_term"], message["size"], message["digest"]
             )
-        if message["offset"] == len(incoming.content):
-            incoming.content += message["data"]
+        incoming.take(message["offset"], message["data"])
         if len(incoming.content) >= incoming.size:
             self._check(incoming)
         self._answer_chunk(node, incoming.digest, len(incoming.content))
@@ -162,6 +173,7 @@ class Installing(Offering):
             "the snapshot at index %d came damaged; it is asked for again", incoming.index
         )
         incoming.content.clear()
+        incoming.ahead.clear()
 
     async def _install(self, incoming: Incoming) -> None:
         try:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, overload
 from raftalloc.errors import DataDirectoryError, ReplicaFailed
 from raftalloc.raft.appender import Appender
 from raftalloc.raft.contents import Contents, vote_record
-from raftalloc.raft.records import BASE, COMMIT, ENTRY, SKIP, TRUNCATE
+from raftalloc.raft.records import BASE, COMMIT, ENTRY, INCARNATION, PROMISE, SKIP, TRUNCATE
 from raftalloc.raft.recovery import check_directory, read_log
 from raftalloc.raft.segments import SUFFIX, UNFINISHED, Identity
 
@@ -34,6 +34,7 @@ SEGMENT_BYTES: Final = 64 << 20
 LOCK: Final = "lock"
 BATCH_ENTRIES_MAX: Final = 1024
 _NO_OP: Final = b"\x01"
+INCARNATION_BYTES: Final = 16
 
 
 class Journal:
@@ -89,6 +90,7 @@ class Journal:
         self._writing_index = self._durable_index
         self._durable_vote = (self._contents.current_term, self._contents.vote)
         self._writing_vote = self._durable_vote
+        self._token = token
 
     def _recover(self, identity: Identity) -> None:
         found = read_log(self._disk, self._directory, identity)
@@ -138,6 +140,28 @@ class Journal:
     def last_index(self) -> int:
         """Of the last entry, durable or not; first_index - 1 where there is none."""
         return self._contents.next_index - 1
+
+    @property
+    def incarnation(self) -> bytes:
+        """Of this data directory: another one each time it is made."""
+        return self._contents.incarnation
+
+    @property
+    def promise(self) -> bytes:
+        """The configuration that this replica would begin a group with; empty, or the same for ever."""
+        return self._contents.promise
+
+    def identify(self) -> bool:
+        """Draw an incarnation, where there is none; whether the log is of a version that had none."""
+        if self._contents.incarnation:
+            return False
+        self._change((INCARNATION, 0, 0, self._token(INCARNATION_BYTES)))
+        return self._appender.batch > 0
+
+    def set_promise(self, members: bytes) -> None:
+        """Once. Not durable before `durable_mark` says so."""
+        assert not self._contents.promise, "it was promised already"
+        self._change((PROMISE, 0, 0, members))
 
     @property
     def base_members(self) -> bytes:
@@ -304,7 +328,7 @@ class Journal:
         """Behind a snapshot of `index`: entries that follow the same entry stay, others were never committed."""
         if self.term_at(index) != term and index <= self.last_index:
             self._truncate(index - 1)
-        self.rebase(index + 1, term, members)
+        self.rebase(index + 1, term, members or self.base_members)
 
     def _truncate(self, last_index: int) -> None:
         self._change((TRUNCATE, last_index, 0, b""))

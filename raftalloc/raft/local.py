@@ -117,19 +117,22 @@ class LocalTransport(Transport):
 
     def received(self, sender: str, message: dict[str, Any]) -> None:
         """A message has come."""
-        node = self._nodes.get(sender)
-        if node is not None and self.deliver(node, message):
+        node = self._nodes.get(sender) or self.guest(sender)
+        if self.deliver(node, message):
             self._on_event()
 
     # What follows is pysyncobj's Transport, in its spelling.
 
-    def addNode(self, node: object) -> None:  # noqa: N802
-        """Membership does not change."""
-        raise AssertionError(f"{node} cannot join: membership does not change")
+    def addNode(self, node: Any) -> None:  # noqa: N802
+        """It may be spoken to from now on."""
+        self._nodes[node.id] = node
+        if self._network.reaches(self.replica_id, node.id):
+            self.connected(node.id)
 
-    def dropNode(self, node: object) -> None:  # noqa: N802
-        """Membership does not change."""
-        raise AssertionError(f"{node} cannot leave: membership does not change")
+    def dropNode(self, node: Any) -> None:  # noqa: N802
+        """It is no member any more."""
+        self.disconnected(node.id)
+        self._nodes.pop(node.id, None)
 
     def send(self, node: Any, message: dict[str, Any]) -> bool:
         """Send to one of `nodes`."""

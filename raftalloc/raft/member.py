@@ -19,6 +19,7 @@ from raftalloc.errors import (
     ReplicaFailed,
     Unavailable,
 )
+from raftalloc.raft import membership
 from raftalloc.raft.amnesiac import Amnesiac
 from raftalloc.raft.beside import Beside
 from raftalloc.raft.driver import TICK_SECONDS, Driver
@@ -28,7 +29,8 @@ from raftalloc.raft.timing import DEFAULT_TIMING, check_addresses, check_timing
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping
 
-    from raftalloc.ports import Clock, LogDisk, Machine, Net, Rng
+    from raftalloc.ports import Clock, LogDisk, Machine, Net, Rng, Seat
+    from raftalloc.raft.membership import Seats
     from raftalloc.raft.timing import Timing
     from raftalloc.security.contexts import TlsContexts
 
@@ -52,6 +54,8 @@ class RaftLog(Protocol):
     has_more_to_do: bool
     due_in: float
     is_paused: bool
+    is_alone: bool
+    seats: Seats
 
     def tick(self) -> None:
         """Let it do what is due."""
@@ -75,6 +79,14 @@ class RaftLog(Protocol):
 
     def gossip(self, data: bytes) -> None:
         """Say this to all other members; it may be lost."""
+
+    def change(
+        self, change: Callable[[Seats], Seats], callback: Callable[[object, Exception | None], None]
+    ) -> int:
+        """Append what `change` makes of the configuration; call back when it is committed. Raises Rejected."""
+
+    def progress(self) -> dict[str, tuple[int, float]]:
+        """Of each other member, the last index that it has confirmed, and seconds since it answered."""
 
     def ask_to_stand(self, to_replica_id: str) -> bool:
         """Whether a follower that has all of the log could be told to stand for election."""
@@ -112,6 +124,7 @@ class Member:
         machine: Machine | None = None,
         security: TlsContexts | None = None,
         count: Callable[[str, str], None] = lambda kind, reason: None,  # noqa: ARG005
+        seats: Seats = (),
     ) -> None:
         """Prepare a member; nothing is opened before `start`.
 
@@ -121,7 +134,7 @@ class Member:
         once, with what stopped this replica. stamp, hear: the group's time, which the leader's heartbeats carry.
         beside: what members tell each other besides, and entries that are skipped. machine: what takes and gives
         snapshots; without one there are none, and the log is kept whole. security: TLS of the members' network; None is
-        without. count: hears of links and messages that come to nothing (wire.py).
+        without. count: hears of links and messages that come to nothing (wire.py). seats: of the first members.
 
         Raises ConfigError for addresses, timing that cannot be used.
         """
@@ -132,6 +145,7 @@ class Member:
             check_addresses(peers, has_tls=security is not None)
         self.replica_id = replica_id
         self.peers = dict(peers)
+        self.seats = seats or membership.seats_of(peers)
         self.stamp = stamp
         self.hear = hear
         self.beside = beside or Beside()
@@ -175,7 +189,7 @@ class Member:
             )
         self._log = self.open_log()
         self.driver.start()
-        if len(self.peers) == 1:
+        if self._log.is_alone:
             self._log.stand_now()
             while not self.is_leader:
                 self._raise_if_failed()
@@ -215,6 +229,48 @@ class Member:
         if not future.done():
             self.driver.kick()
         return await future
+
+    async def add_member(self, seat: Seat) -> int:
+        """Take a replica into the group; it learns first, and votes once it has caught up.
+
+        Answers the index of the change, committed. Raises Rejected, InvalidRequest, NotLeader, NoLeader (not done),
+        OutcomeUnknown (perhaps done).
+        """
+        if not isinstance(self.net, LocalNetwork):
+            address = membership.address_of(seat.raft)
+            try:
+                check_addresses({seat.replica_id: address}, has_tls=self.security is not None)
+            except ConfigError as error:
+                raise InvalidRequest("raft_address", str(error)) from error
+        return await self._change(lambda seats: membership.added(seats, seat))
+
+    async def remove_member(self, replica_id: str) -> int:
+        """Let a replica go; a leader that goes hands over. As `add_member`."""
+        return await self._change(lambda seats: membership.removed(seats, replica_id))
+
+    async def replace_member(self, replica_id: str) -> int:
+        """Give its seat to whichever data directory comes next under this id; it learns first. As `add_member`."""
+        return await self._change(lambda seats: membership.replaced(seats, replica_id))
+
+    async def _change(self, change: Callable[[Seats], Seats]) -> int:
+        log = self._ready()
+        self._refuse_unless_leading()
+        future: asyncio.Future[object] = asyncio.get_running_loop().create_future()
+        self._pending.add(future)
+        future.add_done_callback(self._pending.discard)
+        index = log.change(change, lambda result, error: _answer(future, result, error))
+        self.driver.kick()
+        await future
+        return index
+
+    @property
+    def members(self) -> Seats:
+        """The group as this replica knows it, by replica id; the first members, before it knows any."""
+        return self.seats if self._log is None else self._log.seats or self.seats
+
+    def progress(self) -> dict[str, tuple[int, float]]:
+        """On a leader, of each other member: the last index that it has confirmed, and seconds since it answered."""
+        return self._log.progress() if self._log is not None and self.is_leader else {}
 
     async def stop(self) -> None:
         """Leave the network and close the journal; nothing is applied after. May be called twice."""
@@ -405,7 +461,7 @@ class Member:
         return NoLeader("no replica leads at the moment")
 
     def _check_successor(self, to_replica_id: str) -> None:
-        others = sorted(self.peers.keys() - {self.replica_id})
+        others = sorted(membership.voters_of(self.members) - {self.replica_id})
         if not others:
             raise InvalidRequest(
                 "to_replica_id", "this replica is alone", "nobody can lead instead"

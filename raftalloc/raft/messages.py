@@ -45,6 +45,8 @@ COUNT: Final = Field(int, 0, COUNT_MAX)
 FLAG: Final = Field(bool, 0, 1)
 NAME: Final = Field(str, 0, NAME_CHARACTERS_MAX)
 BLOB: Final = Field(bytes, 0, BLOB_BYTES_MAX)
+INCARNATION: Final = Field(bytes, 0, 16)
+SEATS: Final = Field(bytes, 0, 8 << 10)
 LIST: Final = Field(list, 0, ITEMS_MAX)
 """Of plain values, lists and dictionaries with text for keys, to DEPTH_MAX."""
 RECORD: Final = Field(dict, 0, ITEMS_MAX)
@@ -74,11 +76,17 @@ KINDS: Final[Mapping[str, Mapping[str, Field]]] = {
         "success": FLAG,
         "round": optional(COUNT),
         "wants": optional(COUNT),
+        "inc": optional(INCARNATION),
     },
     "request_vote": {"term": COUNT, "last_log_index": COUNT, "last_log_term": COUNT},
-    "response_vote": {"term": COUNT},
+    "response_vote": {"term": COUNT, "inc": optional(INCARNATION)},
     "pre_vote": {"term": COUNT, "last_log_index": COUNT, "last_log_term": COUNT},
-    "pre_vote_answer": {"term": COUNT, "granted": FLAG, "current": COUNT},
+    "pre_vote_answer": {
+        "term": COUNT,
+        "granted": FLAG,
+        "current": COUNT,
+        "inc": optional(INCARNATION),
+    },
     "timeout_now": {"term": COUNT},
     "gossip": {"term": COUNT, "gossip": BLOB},
     "snapshot_chunk": {
@@ -99,6 +107,14 @@ KINDS: Final[Mapping[str, Mapping[str, Field]]] = {
         "offset": COUNT,
         "taken": FLAG,
         "next_node_idx": COUNT,
+        "inc": optional(INCARNATION),
+    },
+    "greeting": {
+        "inc": INCARNATION,
+        "new": FLAG,
+        "promise": SEATS,
+        "founded": SEATS,
+        "asks": FLAG,
     },
     # The link's own (link.py): no handler sees them.
     "hello": {"version": COUNT, "oldest": COUNT, "cluster_id": NAME, "from": NAME, "to": NAME},

@@ -32,6 +32,8 @@ PATIENCE_SECONDS: Final = 1.0
 """Without an answer, what is under way is sent again; then twice as long."""
 PATIENCE_SECONDS_MAX: Final = 8.0
 SILENT_SECONDS_MAX: Final = 30.0
+REWIND_SECONDS: Final = 0.05
+"""Between two times that a transfer goes back to what the follower says that it has."""
 _HEAD: Final = struct.Struct(">II")
 
 
@@ -92,6 +94,7 @@ class Offer:
     resend_at: float = 0.0
     patience: float = PATIENCE_SECONDS
     taken_at: int = 0
+    rewound_at: float = float("-inf")
 
 
 class Offering(Sending):
@@ -116,13 +119,6 @@ class Offering(Sending):
         if first > journal.first_index:
             journal.rebase(first, journal.term_at(first - 1), self.members_at(first - 1))
             self._owner.driver.kick()
-
-    def members_at(self, index: int) -> bytes:  # noqa: ARG002 - membership does not change
-        """The group's configuration as of an index of the log; empty: the one it began with."""
-        return b""
-
-    def restore_members(self, index: int, members: bytes) -> None:
-        """A snapshot was installed, and this is the configuration as of its index."""
 
     # Offering
 
@@ -241,7 +237,10 @@ class Offering(Sending):
             offer.resend_at = now + offer.patience
             offer.sent = max(offer.sent, offset)
         elif offset < offer.confirmed:
-            offer.sent = offset
+            if now < offer.rewound_at + REWIND_SECONDS:
+                # An older answer, overtaken: to send a window for each of them would bring forth ever more.
+                return
+            offer.sent, offer.rewound_at = offset, now
         offer.confirmed = offset
 
     def _on_append_answer(self, node: Any, message: Message) -> None:
@@ -262,6 +261,10 @@ class Offering(Sending):
         offer = self._offers.get(node)
         if offer is not None and 0 < offer.taken_at <= self._SyncObj__raftMatchIndex[node]:
             del self._offers[node]
+
+    def _forget(self, node: Any) -> None:
+        super()._forget(node)
+        self._offers.pop(node, None)
 
     def sweep(self) -> None:
         """Give up transfers of another term, and those to followers that are silent."""

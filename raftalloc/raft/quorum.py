@@ -67,6 +67,14 @@ class Quorum:
         """Whether this replica has a vote."""
         return True
 
+    def _may_lead(self) -> bool:
+        """Whether this replica may stand for election."""
+        return True
+
+    def _counts_for_commit(self, node: Any) -> bool:
+        """Whether what that member has counts."""
+        return self._is_voter(node)
+
     def _voter_count(self) -> int:
         """All voters of the group."""
         voters = sum(1 for node in self._SyncObj__otherNodes if self._is_voter(node))
@@ -85,7 +93,10 @@ class Quorum:
     def take_turn(self) -> None:
         """What is due: stand, commit, step back, apply, send. In place of pysyncobj's `_onTick`."""
         if self._SyncObj__raftState != LEADER and self._SyncObj__raftElectionDeadline < self.now():
-            self._stand()
+            if self._may_lead():
+                self._stand()
+            else:
+                self._put_off_election()
         if self._SyncObj__raftState == LEADER:
             self._commit()
             self._step_down_alone()
@@ -121,7 +132,9 @@ class Quorum:
     def _commit(self) -> None:
         """Up to what a majority has durably, if that is of this term (Raft 5.3, 5.4.2)."""
         match = self._SyncObj__raftMatchIndex
-        matches = [match[node] for node in self._SyncObj__otherNodes if self._is_voter(node)]
+        matches = [
+            match[node] for node in self._SyncObj__otherNodes if self._counts_for_commit(node)
+        ]
         if self._is_voter_itself():
             matches.append(self._own_match())
         matches.sort()

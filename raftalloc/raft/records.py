@@ -11,6 +11,8 @@ segment's seed, so that a record of another segment does not pass for one of thi
                                                               what is below is in a snapshot
     COMMIT     a: commit index, as known when it was written; a hint, that may lag
     SKIP       a: index                 b: ms since 1970          payload: why the entry is not to be applied
+    INCARNATION                                               payload: this data directory's, drawn when it was made
+    PROMISE                                                   payload: the configuration that it would begin with
 
 A BATCH holds all records up to its end, then zeros up to a multiple of 8, then the nonce again. One batch is written
 and synced before the next: of all there is on the disk, only the last batch can be torn.
@@ -30,6 +32,8 @@ TRUNCATE: Final = 4
 BASE: Final = 5
 COMMIT: Final = 6
 SKIP: Final = 7
+INCARNATION: Final = 8
+PROMISE: Final = 9
 KIND_NAMES: Final = {
     BATCH: "batch",
     ENTRY: "entry",
@@ -38,6 +42,8 @@ KIND_NAMES: Final = {
     BASE: "base",
     COMMIT: "commit",
     SKIP: "skip",
+    INCARNATION: "incarnation",
+    PROMISE: "promise",
 }
 
 Record = tuple[int, int, int, bytes]

@@ -114,6 +114,8 @@ def read_log(
         current_term=first.current_term,
         vote=first.vote,
         commit=first.commit,
+        incarnation=first.incarnation,
+        promise=first.promise,
     )
     number = first.batch
     for segment, after in zip(segments, [*segments[1:], None], strict=True):

@@ -32,13 +32,17 @@ from raftalloc.raft.installing import Installing
 from raftalloc.raft.journal import Journal
 from raftalloc.raft.local import LocalNetwork
 from raftalloc.raft.member import Member
+from raftalloc.raft.membership import MEMBERSHIP
 from raftalloc.raft.orphaned import Orphaned
+from raftalloc.raft.seating import ANSWERS
 from raftalloc.raft.segments import Identity
 from raftalloc.raft.wire import Wire
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from raftalloc.ports import Seat
+    from raftalloc.raft.membership import Seats
     from raftalloc.raft.timing import Timing
     from raftalloc.raft.transport import Transport
 
@@ -66,6 +70,7 @@ class Replica(Member):
             segment_bytes=self.timing.segment_bytes,
         )
         transport = self._transport(nodes)
+        transport.guest = Node
         try:
             log = _Log(me, nodes.values(), _conf_of(self.timing), transport, self, journal)
             transport.open(log.outgoing, self.driver.kick, self.fail)
@@ -119,10 +124,12 @@ class _Log(Orphaned, Installing, SyncObj):
         self._owner = owner
         self._is_held = False
         self._journal = journal
+        is_known = journal.identify()
         super().__init__(me, list(others), conf=conf, nodeClass=Node, transport=transport)
         self.resume()
         self._SyncObj__raftCommitIndex = journal.getRaftCommitIndex()
         self._gate = self._SyncObj__transport = Gate(self._SyncObj__transport, journal)
+        self.begin_with(owner.seats, is_known=is_known)
         journal.on_durable = self._on_durable
         journal.on_fatal = owner.fail
 
@@ -174,7 +181,17 @@ class _Log(Orphaned, Installing, SyncObj):
         waits = self.is_paused or self._is_held
         if min(commit, durable) > self.raftLastApplied and not waits:
             return True
-        return not self.otherNodes and self.is_raft_leader and durable > commit
+        return self.is_alone and self.is_raft_leader and durable > commit
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether the group is this replica, as far as it knows."""
+        return not self._SyncObj__otherNodes
+
+    @property
+    def incarnation(self) -> bytes:
+        """Of this replica's data directory."""
+        return self._journal.incarnation
 
     @property
     def due_in(self) -> float:
@@ -209,6 +226,7 @@ class _Log(Orphaned, Installing, SyncObj):
 
     def tick(self) -> None:
         """Let it do what is due, without waiting; then have written what it wants to be written."""
+        self.greet()
         self.ask_before_standing()
         self.sweep()
         self.doTick(0)
@@ -223,14 +241,10 @@ class _Log(Orphaned, Installing, SyncObj):
             self._SyncObj__numOneSecondDumps += 1
             self._journal.onOneSecondTimer()
         self.take_turn()
+        self.look_after_members()
         self.send_for_readers()
         for callback in self._SyncObj__onTickCallbacks:
             callback()
-
-    def _SyncObj__sendAppendEntries(self) -> None:  # noqa: N802
-        """Every sending is a round (reading.py)."""
-        self.begin_round()
-        super()._SyncObj__sendAppendEntries()
 
     def take_commands(self) -> None:
         """What was proposed since the last tick."""
@@ -257,6 +271,40 @@ class _Log(Orphaned, Installing, SyncObj):
             callback(result, None if reason == FAIL_REASON.SUCCESS else self._error_of(reason))
 
         self._applyCommand(entry, answer, _REGULAR)
+
+    def change(
+        self, change: Callable[[Seats], Seats], callback: Callable[[object, Exception | None], None]
+    ) -> int:
+        """Put another configuration into the log; answers its index. Raises Rejected, InvalidRequest."""
+
+        def answer(result: object, reason: int) -> None:
+            callback(result, None if reason == FAIL_REASON.SUCCESS else self._error_of(reason))
+
+        seats = change(self.seats)
+        self.check_change()
+        self.check_quorum(seats)
+        return self.change_seats(seats, answer)
+
+    def call_back(self, index: int, term: int, answer: Callable[[object, int], None]) -> None:
+        """Once the entry is applied, or another in its place."""
+        self._SyncObj__commandsWaitingCommit[index].append((term, answer))
+
+    def node_of(self, seat: Seat) -> Node:
+        """The node of a member. For those that `cluster.toml` names, the addresses there hold."""
+        host, _, port = seat.raft.rpartition(":")
+        address = (host, int(port)) if port else ("", 0)
+        address = self._owner.peers.get(seat.replica_id, address)
+        node = Node(seat.replica_id, address=address)
+        self._SyncObj__transport.addNode(node)
+        return node
+
+    def is_named(self, node: Node) -> bool:
+        """See Seating."""
+        return node.id in self._owner.peers
+
+    def on_seats(self) -> None:
+        """A group that is no longer one replica needs its ticks."""
+        self._owner.driver.set_alone(self.is_alone)
 
     def _error_of(self, reason: int) -> Exception:
         """Three reasons mean that it was not done; the others do not say."""
@@ -286,10 +334,7 @@ class _Log(Orphaned, Installing, SyncObj):
 
     def ask_to_stand(self, to_replica_id: str) -> bool:
         """Tell a follower that has all of the log to stand for election; False where none has."""
-        answers: list[int] = []
-        node = next((node for node in self.otherNodes if node.id == to_replica_id), None)
-        self.transferLeadership(node, lambda _result, reason: answers.append(reason))
-        return answers == [FAIL_REASON.SUCCESS]
+        return self.hand_over(to_replica_id)
 
     def tell(self, replica_id: str, message: dict[str, Any]) -> bool:
         """Send a message of the service; whether it may arrive."""
@@ -307,7 +352,10 @@ class _Log(Orphaned, Installing, SyncObj):
 
     def outgoing(self, message: dict[str, Any]) -> dict[str, Any]:
         """What leaves: a leader's messages carry the number of their round, and the group's time."""
-        if message.get("type") != "append_entries":
+        kind = message.get("type")
+        if kind in ANSWERS:
+            return {**message, "inc": self._journal.incarnation}
+        if kind != "append_entries":
             return message
         if self.leads:
             return {**message, "round": self._round, "at_ms": self._owner.stamp()}
@@ -387,6 +435,9 @@ class _Log(Orphaned, Installing, SyncObj):
             skips = self._journal.skips
             take = self._owner.beside.skip if skips and index in skips else self._owner.deliver
             return take(index, bytes(command[1:]))
+        if kind == MEMBERSHIP[0]:
+            self.drop_links()
+            return index
         if kind != pysyncobj.syncobj._COMMAND_TYPE.NO_OP:
             raise DataDirectoryError(
                 f"entry {index} of the journal is of a type {kind} that is never written"

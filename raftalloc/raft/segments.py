@@ -47,7 +47,8 @@ class Header:
 
     sequence: of the segment, from 1, without gaps. batch: number of the last batch before it. next_index: of the next
     entry at that point. base, base_term, base_members: first index kept, and term and configuration before it.
-    current_term, vote (None: nobody), commit: as they were then. Segments of before there was `base_members` lack it.
+    current_term, vote (None: nobody), commit, incarnation, promise: as they were then. Segments of earlier versions
+    lack those with a default.
     """
 
     cluster_id: str
@@ -62,6 +63,8 @@ class Header:
     commit: int
     nonce: bytes
     base_members: bytes = b""
+    incarnation: bytes = b""
+    promise: bytes = b""
 
     @property
     def identity(self) -> Identity:

@@ -70,7 +70,8 @@ class Sending(Handlers):
         super().__init__(*arguments, **options)
 
     def _SyncObj__sendAppendEntries(self) -> None:  # noqa: N802
-        """To everybody what they may have; where that is nothing, a heartbeat if one is due."""
+        """To everybody what they may have; where that is nothing, a heartbeat if one is due. A round (reading.py)."""
+        self.begin_round()
         now = self.now()
         self._SyncObj__newAppendEntriesTime = now + self.conf.appendEntriesPeriod
         batches: dict[int, tuple[list[Entry], int]] = {}
@@ -136,6 +137,10 @@ class Sending(Handlers):
                 "prevLogTerm": self._term_at(first - 1),
             },
         )
+
+    def _forget(self, node: Any) -> None:
+        super()._forget(node)
+        self._flights.pop(node, None)
 
     def _send_snapshot(self, node: Any) -> None:
         """The log has forgotten what `node` needs next."""

@@ -22,6 +22,8 @@ class Transport:
         """Not on the network before `open`."""
         self.replica_id = replica_id
         self._nodes = dict(nodes)
+        self.guest: Callable[[str], Any] = lambda _replica_id: None
+        """The node of a replica that is none of `nodes`: of this group, and not a member as far as is known here."""
         self._outgoing: Callable[[Message], Message] = lambda message: message
         self._on_event: Callable[[], None] = lambda: None
         self._on_error: Callable[[Exception], None] | None = None

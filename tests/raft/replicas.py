@@ -92,6 +92,12 @@ class Group:
         assert isinstance(self.net, LocalNetwork)
         return self.net
 
+    def join(self, replica_id: str) -> None:
+        """Another replica, whose file names the group and itself."""
+        self.ids.append(replica_id)
+        self.peers = {**self.peers, replica_id: ("127.0.0.1", 0)}
+        self.applied[replica_id], self.heard[replica_id] = [], []
+
     def disk_of(self, replica_id: str) -> LogDisk:
         return SystemLogDisk()
 
@@ -146,6 +152,13 @@ class Group:
                 self.applied[replica_id].clear()
             self.replicas[replica_id] = self.make(replica_id, timing)
             await self.replicas[replica_id].start()
+
+    async def begin_without(self, replica_id: str) -> None:
+        """The others run, of a group that began with all: without one of its first members none begins."""
+        await self.start()
+        while not all(replica.members[0].incarnation for replica in self.replicas.values()):
+            await CLOCK.sleep(0.005)
+        await self.stop(replica_id)
 
     async def stop(self, *replica_ids: str) -> None:
         for replica_id in replica_ids or list(self.replicas):

@@ -10,7 +10,7 @@ import pytest
 from raftalloc.raft.orphaned import SHARE
 from raftalloc.raft.timing import Timing
 from tests.raft.replicas import CLOCK, Group
-from tests.simulation.directed import B, Bench, C
+from tests.simulation.bench import B, Bench, C
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -69,7 +69,9 @@ def test_a_log_is_forgotten_below_a_snapshot_but_for_its_tail(tmp_path: Path, ru
 def test_who_was_away_for_too_long_is_sent_a_snapshot_while_others_write(tmp_path: Path, run: Run):
     async def story() -> None:
         group = three(tmp_path)
-        await group.start("a", "b", timing=SHORT)
+        await group.start(timing=SHORT)
+        await group.leader()
+        await group.stop("c")
         leader = await group.leader()
         await write(leader, 100, 12_000)
         group.forget(leader.replica_id)
@@ -134,7 +136,9 @@ def test_what_was_killed_between_snapshot_and_log_is_finished_at_the_start(
 ):
     async def story() -> None:
         group = three(tmp_path)
-        await group.start("a", "b", timing=SHORT)
+        await group.start(timing=SHORT)
+        await group.leader()
+        await group.stop("c")
         leader = await group.leader()
         await write(leader, 30)
         machine, its = group.machines["c"], group.machines[leader.replica_id]

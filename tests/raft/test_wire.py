@@ -59,7 +59,7 @@ def test_garbage_of_a_member_is_dropped_and_counted_and_its_link_stays(
 ):
     async def story() -> None:
         group = Group(tmp_path, 3, free_ports(3))
-        await group.start("a", "b")
+        await group.begin_without("c")
         leader = await group.leader()
         member = await posing_as_c(group)
         for _ in range(3):
@@ -80,7 +80,7 @@ def test_a_member_with_a_huge_length_loses_its_link(
 ):
     async def story() -> None:
         group = Group(tmp_path, 3, free_ports(3))
-        await group.start("a", "b")
+        await group.begin_without("c")
         leader = await group.leader()
         member = await posing_as_c(group)
         await member.say(lengths)
@@ -100,7 +100,7 @@ def test_the_newest_link_of_a_member_counts_and_nothing_more_is_heard_of_the_old
 ):
     async def story() -> None:
         group = Group(tmp_path, 3, free_ports(3))
-        await group.start("a", "b")
+        await group.begin_without("c")
         await group.leader()
         old = await posing_as_c(group)
         new = await posing_as_c(group)
@@ -126,7 +126,7 @@ def test_a_member_that_does_not_read_loses_its_link_and_takes_no_memory(
 
     async def story() -> None:
         group = Group(tmp_path, 3, free_ports(3))
-        await group.start("a", "b")
+        await group.begin_without("c")
         leader = await group.leader()
         port = group.peers[leader.replica_id][1]
         assert group.authority is not None
@@ -159,7 +159,7 @@ def test_a_silent_member_loses_its_link(
 
     async def story() -> None:
         group = Group(tmp_path, 3, free_ports(3))
-        await group.start("a", "b")
+        await group.begin_without("c")
         leader = await group.leader()
         member = await posing_as_c(group)
         await until(lambda: group.counted["a", "lost", "silent"] == 1)
@@ -214,7 +214,7 @@ def test_a_replica_with_another_ca_does_not_join_and_both_sides_say_so(
         ports = free_ports(3)
         group = Group(tmp_path / "ours", 3, ports)
         others = Group(tmp_path / "theirs", 3, ports)
-        await group.start("a", "b")
+        await group.begin_without("c")
         leader = await group.leader()
         await others.start("c")
         await until(lambda: group.counted["a", "refused", "other_ca"] > 0)

@@ -16,7 +16,7 @@ from raftalloc.storage.memory import MemoryStore
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from raftalloc.ports import EventStore
+    from raftalloc.ports import EventStore, Seat
     from raftalloc.service.engine import Decided
     from raftalloc.service.retention import Retention
     from raftalloc.service.submit import Answer
@@ -105,6 +105,22 @@ class FakeConsensus:
 
     async def start(self) -> None:
         """Nothing to start."""
+
+    async def add_member(self, seat: Seat) -> int:
+        raise AssertionError(f"{seat} in a group of one")
+
+    async def remove_member(self, replica_id: str) -> int:
+        raise AssertionError(f"{replica_id} in a group of one")
+
+    async def replace_member(self, replica_id: str) -> int:
+        raise AssertionError(f"{replica_id} in a group of one")
+
+    def progress(self) -> dict[str, tuple[int, float]]:
+        return {}
+
+    @property
+    def members(self) -> tuple[Seat, ...]:
+        return (Seat(ME, "", "", "", is_voter=True, incarnation=b""),)
 
     async def read_index(self) -> int:
         return self.applied_index

@@ -1,157 +1,20 @@
 """Schedules kept for what chance meets too rarely: a few messages, in the order that does the harm.
 
-One replica's handlers over a log in memory; what it sends is kept. Each schedule asserts what must hold, so that it
+Each schedule asserts what must hold, so that it
 fails where the correction it is kept for has been taken away.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from dataclasses import dataclass
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from raftalloc.errors import DataDirectoryError, NoLeader
-from raftalloc.raft.orphaned import Orphaned
 from raftalloc.raft.quorum import CANDIDATE, FOLLOWER, LEADER
+from tests.simulation.bench import B, Bench, C, D, Peer
+from tests.simulation.directed_members import ABOUT_MEMBERS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-
-@dataclass(frozen=True)
-class Peer:
-    id: str
-
-
-A, B, C, D = Peer("a"), Peer("b"), Peer("c"), Peer("d")
-ENTRY = tuple[bytes, int, int]
-
-
-class MemoryLog(list[ENTRY]):
-    """As our journal, before any compaction."""
-
-    first_index = 1
-
-    def term_at(self, index: int) -> int:
-        return self[index - 1][2] if 0 < index <= len(self) else -1
-
-    def add(self, command: bytes, index: int, term: int) -> None:
-        self.append((command, index, term))
-
-    def setRaftCommitIndex(self, commit: int) -> None:  # noqa: N802 - pysyncobj's name
-        """Kept by the replica itself."""
-
-
-class _Base:
-    """What of SyncObj the handlers stand on."""
-
-    def __init__(self, terms: list[int], others: tuple[Peer, ...], term: int) -> None:
-        self.time = 100.0
-        self.sent: deque[tuple[Peer, dict[str, Any]]] = deque()
-        self.conf = SimpleNamespace(raftMinTimeout=0.3, raftMaxTimeout=0.6)
-        self.selfNode = self._SyncObj__selfNode = A
-        self._SyncObj__otherNodes = set(others)
-        self._SyncObj__raftLog = MemoryLog(
-            (b"%d" % entry_term, index, entry_term) for index, entry_term in enumerate(terms, 1)
-        )
-        self._SyncObj__raftState = FOLLOWER
-        self._SyncObj__raftCurrentTerm = term
-        self._SyncObj__raftCommitIndex = 1
-        self._SyncObj__raftLastApplied = 1
-        self._SyncObj__raftElectionDeadline = self.time + 1
-        self._SyncObj__transferInProgress = False
-        self._SyncObj__votedForNodeId: object = None
-        self._SyncObj__raftLeader = None
-        self._SyncObj__leaderCommitIndex = 1
-        self._SyncObj__transport = SimpleNamespace(
-            send=lambda node, message: self.sent.append((node, message))
-        )
-        self._SyncObj__raftNextIndex = dict.fromkeys(others, len(terms) + 1)
-        self._SyncObj__raftMatchIndex = dict.fromkeys(others, 0)
-        self._SyncObj__lastResponseTime = dict.fromkeys(others, 0.0)
-
-    def _SyncObj__setState(self, state: int) -> None:  # noqa: N802
-        self._SyncObj__raftState = state
-
-    def _SyncObj__setCurrentTerm(self, term: int, voted_for: object) -> None:  # noqa: N802
-        self._SyncObj__raftCurrentTerm, self._SyncObj__votedForNodeId = term, voted_for
-
-    def _SyncObj__onBecomeLeader(self) -> None:  # noqa: N802
-        self._SyncObj__raftState = LEADER
-
-    def _SyncObj__deleteEntriesFrom(self, index: int) -> None:  # noqa: N802
-        del self._SyncObj__raftLog[index - 1 :]
-
-    def _SyncObj__generateRaftTimeout(self) -> float:  # noqa: N802
-        return 0.5
-
-
-class Bench(Orphaned, _Base):
-    """Replica a, of a group with `others`; `terms` of the entries of its log."""
-
-    def __init__(
-        self, terms: list[int], *, others: tuple[Peer, ...] = (B, C), term: int = 0
-    ) -> None:
-        super().__init__(terms, others, term or max(terms))
-
-    def now(self) -> float:
-        return self.time
-
-    def _SyncObj__sendAppendEntries(self) -> None:  # noqa: N802
-        self.begin_round()
-
-    @property
-    def terms(self) -> list[int]:
-        return [term for _, _, term in self._SyncObj__raftLog]
-
-    def lead(self) -> None:
-        self._SyncObj__raftState = LEADER
-
-    def stand(self) -> None:
-        self._SyncObj__raftState = CANDIDATE
-
-    def append(self, leader: Peer, term: int, previous: int, terms: list[int], commit: int) -> None:
-        """A message of `leader`, whose log agrees with ours up to `previous`."""
-        entries = [
-            (b"%d" % entry_term, index, entry_term)
-            for index, entry_term in enumerate(terms, previous + 1)
-        ]
-        self.handle(
-            leader,
-            {
-                "type": "append_entries",
-                "term": term,
-                "commit_index": commit,
-                "entries": entries,
-                "prevLogIdx": previous,
-                "prevLogTerm": self.terms[previous - 1],
-            },
-        )
-
-    def why_no_lead(self) -> Exception:
-        return NoLeader("nobody")
-
-    def answer(
-        self,
-        follower: Peer,
-        term: int,
-        next_index: int,
-        *,
-        success: bool,
-        number: int = 0,
-    ) -> None:
-        self.handle(
-            follower,
-            {
-                "type": "next_node_idx",
-                "term": term,
-                "next_node_idx": next_index,
-                "reset": not success,
-                "success": success,
-                "round": number,
-            },
-        )
 
 
 def commit_only_what_is_verified() -> None:
@@ -364,6 +227,7 @@ SCHEDULES: dict[str, Callable[[], None]] = {
         a_read_asks_a_majority,
         a_deposed_leader_reads_nothing,
         a_leader_alone_steps_down,
+        *ABOUT_MEMBERS,
     )
 }
 

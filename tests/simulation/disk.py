@@ -14,9 +14,12 @@ from collections import Counter, deque
 from typing import TYPE_CHECKING, Protocol
 
 from raftalloc.errors import DataDirectoryError
+from tests.simulation.dice import Dice
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from tests.simulation.faults import Mix
 
 SECTOR = 512
 NEVER = 1 << 62
@@ -282,3 +285,14 @@ def _set_name(names: dict[str, Inode], path: str, inode: Inode | None) -> None:
         names.pop(path, None)
     else:
         names[path] = inode
+
+
+def new_disk(seed: int, name: str, mix: Mix) -> SimulatedDisk:
+    """An empty one, as fast as the mix says."""
+    dice = Dice(seed, f"disk/{name}")
+    disk = SimulatedDisk(dice)
+    stall = 20.0
+    disk.seconds = lambda: (
+        mix.sync_seconds * (stall if dice.happens(mix.sync_stalls) else dice.random())
+    )
+    return disk

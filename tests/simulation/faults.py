@@ -36,6 +36,9 @@ FLIP = "flip"
 AWAY = "away"
 SPOIL = "spoil"
 WIPE = "wipe"
+ADD = "add"
+REMOVE = "remove"
+LOST_DISK = "lost-disk"
 
 EVENTS = (
     AWAY,
@@ -55,7 +58,9 @@ EVENTS = (
     FLOOD,
 )
 """Those that happen at a moment; the others are drawn for the whole run."""
-ALL = (*EVENTS, LOSS, SLOW, DRIFT, AIM, SLOW_DISK)
+CHANGES = (ADD, REMOVE, LOST_DISK)
+"""What an operator does, or must mend, one after the other."""
+ALL = (*EVENTS, *CHANGES, LOSS, SLOW, DRIFT, AIM, SLOW_DISK)
 BY_NAME = (FLIP,)
 """Only where they are asked for: after them not everything can be promised that the oracles watch."""
 AIM_CHANCE = {
@@ -89,12 +94,17 @@ class Mix:
     segment_bytes: int
     entry_bytes_max: int
     names: tuple[str, ...]
+    changes: tuple[str, ...]
+    change_seconds: float
 
 
 def draw(dice: Dice, allowed: Sequence[str]) -> Mix:
     """Each fault that is allowed is in with even chance, at least one of them."""
     names = [name for name in allowed if dice.happens(0.5)] or [dice.choice(list(allowed))]
     names += [name for name in BY_NAME if name in allowed and name not in names]
+    if LOST_DISK in names:
+        # With a disk lost here and events there, nobody may have the history any more.
+        names = [name for name in names if name not in (WIPE, SPOIL)]
     events = tuple(name for name in names if name in (*EVENTS, *BY_NAME))
     weather = Weather(is_stream=LOSS not in names)
     if LOSS in names:
@@ -120,6 +130,8 @@ def draw(dice: Dice, allowed: Sequence[str]) -> Mix:
         segment_bytes=dice.choice((4 << 10, 32 << 10, 64 << 20)),
         entry_bytes_max=dice.choice((1_200, 8 << 20)),
         names=tuple(names),
+        changes=tuple(name for name in names if name in CHANGES),
+        change_seconds=dice.choice((1.0, 3.0)),
     )
 
 

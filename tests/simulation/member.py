@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from raftalloc.core.codec import encode_entry
 from raftalloc.core.commands import Asked, Entry, Tick
+from raftalloc.ports import Seat
 from raftalloc.raft.beside import Beside
 from raftalloc.raft.replica import Replica
 from raftalloc.raft.timing import Timing
@@ -236,6 +237,16 @@ class Life:
         await self.ticker.start()
         self._backfill.start()
         self.is_open = True
+
+    async def change(self, what: str, replica_id: str) -> None:
+        """Ask for a change of the group."""
+        if what == "add":
+            seat = Seat(replica_id, "", "", "", is_voter=False, incarnation=b"")
+            await self.raft.add_member(seat)
+        elif what == "remove":
+            await self.raft.remove_member(replica_id)
+        else:
+            await self.raft.replace_member(replica_id)
 
     async def flood(self, entries: int) -> None:
         """Propose so many entries at once, past the submitter, which proposes one after the other."""

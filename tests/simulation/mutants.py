@@ -19,6 +19,7 @@ from raftalloc.raft.gate import Gate
 from raftalloc.raft.handlers import Handlers
 from raftalloc.raft.quorum import LEADER, Quorum
 from raftalloc.raft.reading import Reading
+from raftalloc.raft.seating import Seating
 from raftalloc.service import digests
 from raftalloc.service.clock import ClusterClock
 from tests.simulation import faults
@@ -32,6 +33,8 @@ WIRE = (faults.LOSS, faults.SLOW, faults.ONE_WAY, faults.ISOLATE, faults.AIM)
 TAILS = (faults.FLOOD, faults.ISOLATE, faults.ONE_WAY, faults.SLOW, faults.KILL)
 CUTS = (faults.ISOLATE, faults.ONE_WAY, faults.RING, faults.PAUSE, faults.SLOW, faults.BREAK)
 CUTS_OF_POWER = (faults.POWER, faults.KILL_ALL, faults.SLOW_DISK, faults.AIM)
+CHANGES = (*faults.CHANGES, faults.ISOLATE, faults.KILL, faults.SLOW, faults.ONE_WAY)
+WIPES = (faults.LOST_DISK, faults.ISOLATE, faults.SLOW, faults.AIM, faults.FLOOD)
 KILLS = (faults.KILL, faults.KILL_ALL, faults.AIM, faults.ISOLATE, faults.SLOW)
 
 
@@ -103,6 +106,15 @@ def _commit_early(self: Any) -> None:
     _ASK(self)
 
 
+def _take_committed_seats(self: Any) -> None:
+    commit = self._SyncObj__raftCommitIndex
+    every = self._configurations
+    self._configurations = [each for each in every if each[0] <= commit] or every[:1]
+    _TAKE_SEATS(self)
+    self._configurations = every
+
+
+_TAKE_SEATS = Seating.take_seats
 _ASK = Handlers.ask_before_standing
 
 
@@ -231,6 +243,47 @@ MUTANTS = {
             "a replica that comes back deposes the leader",
             ((Handlers, "ask_before_standing", _stand_at_once),),
             (faults.ISOLATE,),
+        ),
+        Mutant(
+            "two-changes-at-once",
+            "S9",
+            "a change of the group does not wait for the last one",
+            (
+                (Seating, "_is_changing", lambda self, since: False),
+                (Seating, "check_quorum", lambda self, seats: None),
+            ),
+            CHANGES,
+        ),
+        Mutant(
+            "learner-votes",
+            "Raft 4.2.1",
+            "a learner's vote counts",
+            ((Handlers, "_votes_of", lambda self, node: 1 + len(self._voters[1])),),
+            CHANGES,
+        ),
+        Mutant(
+            "learner-counts",
+            "Raft 4.2.1",
+            "what a learner has counts for a commit",
+            ((Quorum, "_counts_for_commit", lambda self, node: True),),
+            CHANGES,
+        ),
+        Mutant(
+            "config-applied-on-commit-only",
+            "Raft 4.1",
+            "a configuration counts once it is committed",
+            ((Seating, "take_seats", _take_committed_seats),),
+            CHANGES,
+        ),
+        Mutant(
+            "fresh-votes",
+            "S4",
+            "a replica that lost its disk votes as if nothing had been",
+            (
+                (Seating, "_has_seat", lambda self, node, incarnation: True),
+                (Seating, "_may_vote", lambda self: True),
+            ),
+            WIPES,
         ),
         Mutant(
             "no-idempotency",

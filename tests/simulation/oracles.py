@@ -2,6 +2,8 @@
 
 one-leader            two replicas lead in one term
 one-vote              a replica votes for two in one term, across restarts too
+quorum                a replica leads without the votes of a majority of its group
+configuration         a replica goes by another configuration than the last one in its log
 not-durable           what a replica says, or counts itself for, is not on its disk
 log-matching          entries of equal index and term differ, or what stands before them does
 committed             a committed entry is another on another replica, or gone
@@ -29,6 +31,7 @@ from zlib import crc32
 
 from raftalloc.core import codec, invariants
 from raftalloc.core.rejections import KEY_EXPIRED
+from raftalloc.raft.membership import MEMBERSHIP, decode, voters_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -69,7 +72,7 @@ class RaftOracle:
 
     def __init__(self) -> None:
         self.leaders: dict[int, str] = {}
-        self.votes: dict[tuple[str, int], str] = {}
+        self.votes: dict[tuple[str, bytes, int], str] = {}
         self._entries: dict[tuple[int, int], tuple[int, int]] = {}
         self._committed: dict[int, tuple[int, int, int]] = {1: (0, crc32(b"\x01"), 0)}
         self._seen: dict[str, _Seen] = {}
@@ -79,15 +82,20 @@ class RaftOracle:
         if replica_id in self._seen:
             self._seen[replica_id].commit = 1
 
+    def wiped(self, replica_id: str) -> None:
+        """It begins again with an empty disk."""
+        self._seen.pop(replica_id, None)
+
     def look(self, life: Life) -> None:
         log = life.raft.log
         if log is None:
             return
         seen = self._seen.setdefault(life.replica_id, _Seen([]))
-        self._follow(life.replica_id, log._SyncObj__raftLog, seen)
+        self._follow(life, log._SyncObj__raftLog, seen)
         term, commit = log.term, log.commit_index
         if log.is_raft_leader and self.leaders.get(term) != life.replica_id:
             self._new_leader(life.replica_id, term, seen)
+            self._was_elected(life, term)
         if commit > seen.commit:
             self._commits(life, term, commit, seen)
 
@@ -98,7 +106,7 @@ class RaftOracle:
         disk_term, disk_vote = journal.durable_vote
         if kind in ("request_vote", "response_vote"):
             candidate = sender if kind == "request_vote" else receiver
-            self._voted(sender, term, candidate)
+            self._voted(sender, journal.incarnation, term, candidate)
             is_kept = disk_term > term or (disk_term, disk_vote) == (term, candidate)
         elif kind == "next_node_idx" and message["success"]:
             # In a later term its end may have been cut again.
@@ -111,14 +119,38 @@ class RaftOracle:
             story = f"{sender} sends {kind} in term {term} to {receiver} before its disk has it"
             raise Violated("not-durable", story)
 
-    def _voted(self, voter: str, term: int, candidate: str) -> None:
-        before = self.votes.setdefault((voter, term), candidate)
+    def _was_elected(self, life: Life, term: int) -> None:
+        """By voters of its configuration, on the disks that have the seats."""
+        voters = [seat for seat in life.raft.members if seat.is_voter]
+        votes = [
+            seat.replica_id
+            for seat in voters
+            if self.votes.get((seat.replica_id, seat.incarnation, term)) == life.replica_id
+        ]
+        if 2 * len(votes) <= len(voters):
+            story = f"{life.replica_id} leads in term {term} by {len(votes)} of {len(voters)} votes"
+            raise Violated("quorum", story)
+
+    def _voted(self, voter: str, incarnation: bytes, term: int, candidate: str) -> None:
+        before = self.votes.setdefault((voter, incarnation, term), candidate)
         if before != candidate:
             raise Violated("one-vote", f"{voter} votes for {before} and {candidate} in term {term}")
 
-    def _follow(self, replica_id: str, journal: Any, seen: _Seen) -> None:
+    def _check_configuration(self, life: Life, begin: int, end: int) -> None:
+        """Where the new entries hold one, the last of them is the one that counts."""
+        journal = life.raft.log._SyncObj__raftLog
+        for index in range(end, max(begin, journal.first_index - 1), -1):
+            command = journal[index - journal.first_index][0]
+            if command[:1] == MEMBERSHIP:
+                if life.raft.members != decode(command[1:]):
+                    story = f"{life.replica_id} does not go by the configuration of entry {index}"
+                    raise Violated("configuration", story)
+                return
+
+    def _follow(self, life: Life, journal: Any, seen: _Seen) -> None:
         """Bring `seen` up to the journal; nothing is to be done where its last entry is the same."""
         entries, first, size = seen.entries, journal.first_index, journal.last_index
+        replica_id = life.replica_id
         if first != seen.first:
             self._forgets(replica_id, journal, seen)
         if size == len(entries) and size and journal.term_at(size) == entries[-1][0]:
@@ -134,6 +166,7 @@ class RaftOracle:
             at -= 1
         del entries[at:]
         entries.extend(reversed(fresh))
+        self._check_configuration(life, at, size)
         for index in range(at + 1, size + 1):
             term, digest = entries[index - 1]
             before = entries[index - 2][0] if index > 1 else 0
@@ -177,12 +210,13 @@ class RaftOracle:
         log = life.raft.log
         if not log.is_raft_leader:
             return
-        confirmed = [index >= commit for index in log._SyncObj__raftMatchIndex.values()]
-        copies = sum(confirmed) + (log._SyncObj__raftLog.durable_index >= commit)
-        if 2 * copies <= len(confirmed) + 1:
-            story = (
-                f"{life.replica_id} commits {commit} with {copies} of {len(confirmed) + 1} copies"
-            )
+        voters = voters_of(life.raft.members)
+        held = {node.id for node, match in log._SyncObj__raftMatchIndex.items() if match >= commit}
+        if log._SyncObj__raftLog.durable_index >= commit:
+            held.add(life.replica_id)
+        copies = len(voters & held)
+        if 2 * copies <= len(voters):
+            story = f"{life.replica_id} commits {commit} with {copies} of {len(voters)} copies"
             raise Violated("not-durable", story)
 
     def _commits(self, life: Life, term: int, commit: int, seen: _Seen) -> None:

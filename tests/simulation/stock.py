@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pysyncobj import SyncObj
 
 from tests.simulation import directed
-from tests.simulation.directed import Bench, MemoryLog
+from tests.simulation.bench import Bench, MemoryLog
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,9 +58,9 @@ class StockBench(Bench):
 @contextlib.contextmanager
 def handlers() -> Iterator[None]:
     """With the library's handler in the place of ours."""
-    ours = directed.Bench
-    directed.Bench = StockBench  # type: ignore[misc]
+    schedules = vars(directed)
+    ours, schedules["Bench"] = schedules["Bench"], StockBench
     try:
         yield
     finally:
-        directed.Bench = ours  # type: ignore[misc]
+        schedules["Bench"] = ours

@@ -33,6 +33,11 @@ BY_SCHEDULE = {
     "no-pre-vote": "nobody_stands_unasked",
     "false-leader": "a_leader_alone_steps_down",
     "read-without-quorum": "a_read_asks_a_majority",
+    "two-changes-at-once": "the_next_change_waits_for_the_last",
+    "learner-votes": "a_learner_has_no_vote",
+    "learner-counts": "what_a_learner_has_commits_nothing",
+    "config-applied-on-commit-only": "a_configuration_counts_when_it_is_appended",
+    "fresh-votes": "an_emptied_disk_has_no_vote",
 }
 
 pytestmark = pytest.mark.timeout(400)

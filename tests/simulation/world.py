@@ -14,12 +14,14 @@ from raftalloc.errors import DataDirectoryError, RaftallocError
 from tests.simulation import faults
 from tests.simulation.clock import CURRENT, ReplicaClock
 from tests.simulation.dice import Dice
-from tests.simulation.disk import SimulatedDisk
+from tests.simulation.disk import new_disk
 from tests.simulation.flips import Flipped, flip
 from tests.simulation.loop import START_SECONDS, TimeStandsStill, new_loop
-from tests.simulation.member import TIMING, Life, SimStore
+from tests.simulation.member import Life, SimStore
 from tests.simulation.network import SimNetwork, Weather
+from tests.simulation.operator import Operator
 from tests.simulation.oracles import LogOracle, RaftOracle, Violated
+from tests.simulation.watch import watch_leaders
 from tests.simulation.workload import Caller, Reader, register_fleet
 
 if TYPE_CHECKING:
@@ -35,11 +37,6 @@ FAULT_SECONDS = 30.0
 HEALED_SECONDS = 15.0
 NODES = 6
 STORY_LINES = 40
-LOOK_SECONDS = 0.1
-STALE_SECONDS = 2.0
-"""Late answers may keep a leader in its belief for so long after another was elected."""
-CUT_OFF_SECONDS = TIMING.election_max_ms / 1000 / 0.95 + 2 * LOOK_SECONDS
-"""The time in which a leader that nobody answers must notice, with a slow clock."""
 READ_SECONDS = (0.03, 0.1)
 
 
@@ -78,13 +75,20 @@ class World:
         self._story: list[str] = []
         self._violation: Violated | None = None
         self._over: asyncio.Future[None] = self.loop.create_future()
-        self._disks = {name: self._new_disk(name) for name in self.ids}
+        self._disks = {name: new_disk(seed, name, self.mix) for name in self.ids}
         self._stores = {name: SimStore(Dice(seed, f"store/{name}")) for name in self.ids}
         self._wall_offsets = dict.fromkeys(self.ids, 0)
         self._dice = Dice(seed, "world")
         drifts = [self._dice.uniform(0.95, 1.05) if self.mix.drift else 1.0 for _ in self.ids]
         self._drifts = dict(zip(self.ids, drifts, strict=True))
         self._starts = 0
+        self._files = {name: list(self.ids) for name in self.ids}
+        """Whom each replica's `cluster.toml` names."""
+        self._names = len(self.ids)
+        self._wipes = 0
+        self._operator = Operator(
+            self, Dice(seed, "operator"), self.mix.changes, self.mix.change_seconds
+        )
         self._failing: set[str] = set()
         self.flipped = Flipped()
         self._wiped = ""
@@ -125,10 +129,11 @@ class World:
         await self._for(0.0)
         tasks = [self.loop.create_task(caller.run(), name="caller") for caller in callers]
         tasks.append(self.loop.create_task(register_fleet(callers[0], NODES), name="fleet"))
-        tasks.append(self.loop.create_task(self._watch_leaders(), name="watch"))
+        tasks.append(self.loop.create_task(watch_leaders(self), name="watch"))
         for number, think_seconds in enumerate(READ_SECONDS):
             reader = Reader(self, Dice(self.seed, f"reader/{number}"), think_seconds)
             tasks.append(self.loop.create_task(reader.run(), name="reader"))
+        tasks.append(self.loop.create_task(self._operator.run(), name="operator"))
         nemesis = self.loop.create_task(self._nemesis.run(), name="nemesis")
         try:
             await self._for(self._fault_seconds)
@@ -160,6 +165,12 @@ class World:
                 self.kill(replica_id)
             self.start(replica_id)
         started = self.loop.now
+        self._operator.is_stopping = True
+        while self._goes_on(started) and not self._operator.is_idle:
+            await self._for(0.1)
+        if not self._violation and not self._operator.is_idle:
+            where = ", ".join(self._where(name) for name in self.ids)
+            self.violate("liveness", f"a change of the group does not come to an end: {where}")
         probe = Caller(self, Dice(self.seed, "probe"), "probe", 1.0)
         asked = self.loop.create_task(
             probe.ask(Cordon("nobody"), Origin(key=f"{'probe':0>32}")), name="probe"
@@ -186,38 +197,6 @@ class World:
             where = ", ".join(self._where(name) for name in self.ids)
             self.violate("liveness", f"replicas do not converge in {HEALED_SECONDS:g} s: {where}")
 
-    async def _watch_leaders(self) -> None:
-        """Who goes on leading though it is paused, cut off, or long replaced."""
-        since: dict[Life, float] = {}
-        while True:
-            await self.sleep(LOOK_SECONDS)
-            highest = max(self.raft.leaders, default=0)
-            stale = [
-                life
-                for life in self.lives.values()
-                if life.raft.role == "leader"
-                and life.raft.term < highest
-                and not life.clock.is_paused
-            ]
-            since = {life: since.get(life, self.loop.now) for life in stale}
-            for life, at in since.items():
-                if self.loop.now - at > STALE_SECONDS:
-                    story = (
-                        f"{life.replica_id} leads in term {life.raft.term}, long after {highest}"
-                    )
-                    self.violate("stale-leader", story)
-            for life in self.lives.values():
-                if self._is_cut_off(life):
-                    self.violate("cut-off", f"{life.replica_id} leads on, and nobody answers it")
-
-    def _is_cut_off(self, life: Life) -> bool:
-        """Whether it leads though no majority has answered it for long."""
-        if life.raft.role != "leader" or life.clock.is_paused:
-            return False
-        heard = sorted([*life.heard_at.values(), *([0.0] * len(self.ids))], reverse=True)
-        last = max(heard[len(self.ids) // 2 - 1], life.clock.resumed_at, life.leads_since)
-        return self.loop.now - last > CUT_OFF_SECONDS
-
     def _goes_on(self, started: float) -> bool:
         return self._violation is None and self.loop.now < started + HEALED_SECONDS
 
@@ -243,23 +222,41 @@ class World:
         """Let time pass; ends early at a violation."""
         await asyncio.wait([self._over], timeout=seconds)
 
-    def _new_disk(self, replica_id: str) -> SimulatedDisk:
-        dice, mix = Dice(self.seed, f"disk/{replica_id}"), self.mix
-        disk = SimulatedDisk(dice)
-        stall = 20.0
-        disk.seconds = lambda: (
-            mix.sync_seconds * (stall if dice.happens(mix.sync_stalls) else dice.random())
-        )
-        return disk
-
     # What callers, nemesis and network ask for.
 
     async def sleep(self, seconds: float) -> None:
         await self.clock.sleep(seconds)
 
+    def new_replica(self) -> str:
+        """Another machine, with an empty disk."""
+        replica_id = f"r{self._names}"
+        self._names += 1
+        self.ids.append(replica_id)
+        self._files[replica_id] = sorted(self.ids)
+        self._disks[replica_id] = new_disk(self.seed, replica_id, self.mix)
+        self._stores[replica_id] = SimStore(Dice(self.seed, f"store/{replica_id}"))
+        self._wall_offsets[replica_id] = 0
+        self._drifts[replica_id] = self._dice.uniform(0.95, 1.05) if self.mix.drift else 1.0
+        return replica_id
+
+    def lose_disk(self, replica_id: str) -> None:
+        """It dies, and its disk is lost."""
+        self.kill(replica_id)
+        self._wipes += 1
+        name = f"{replica_id}/{self._wipes}"
+        self._disks[replica_id] = new_disk(self.seed, name, self.mix)
+        self._stores[replica_id] = SimStore(Dice(self.seed, f"store/{name}"))
+        self.raft.wiped(replica_id)
+
+    def retire(self, replica_id: str) -> None:
+        """Its machine is taken away."""
+        self.ids.remove(replica_id)
+        self.kill(replica_id)
+
     def start(self, replica_id: str) -> None:
         """A new process, unless there is one."""
-        if replica_id in self.lives or self._violation or replica_id in self.flipped.expelled:
+        is_gone = replica_id not in self.ids or replica_id in self.flipped.expelled
+        if replica_id in self.lives or self._violation or is_gone:
             return
         self._starts += 1
         self._failing.discard(replica_id)
@@ -271,7 +268,7 @@ class World:
         )
         life = Life(
             replica_id,
-            self.ids,
+            self._files[replica_id],
             disk=self._disks[replica_id],
             store=self._stores[replica_id],
             clock=clock,
