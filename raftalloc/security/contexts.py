@@ -14,9 +14,41 @@ from raftalloc.errors import ConfigError
 from raftalloc.security.channel import TlsChannel
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from raftalloc.security.files import Pem, Signature, TlsFiles
 
 logger = logging.getLogger(__name__)
+
+
+class _Watch:
+    """Whether files have been replaced since they were last looked at.
+
+    What is bad is complained of once, not for every stranger who knocks.
+    """
+
+    def __init__(self, files: TlsFiles) -> None:
+        self._files = files
+        self._signature: Signature = files.signature()
+
+    def reload(self, use: Callable[[TlsFiles], None]) -> bool:
+        """Call `use` if there are other files now; whether it could."""
+        try:
+            signature: Signature = self._files.signature()
+            missing = None
+        except ConfigError as error:
+            signature, missing = (), error
+        if signature == self._signature:
+            return False
+        self._signature = signature
+        try:
+            if missing is not None:
+                raise missing
+            use(self._files)
+        except ConfigError as error:
+            logger.warning("new certificates are not used: %s", error)
+            return False
+        return True
 
 
 class TlsContexts:
@@ -25,28 +57,17 @@ class TlsContexts:
     def __init__(self, files: TlsFiles) -> None:
         """Raises ConfigError for what cannot be used now."""
         self._files = files
-        self._signature: Signature = files.signature()
-        self._server, self._client = _contexts(files)
+        self._watch = _Watch(files)
+        self._use(files)
 
     def channel(self, *, server: bool) -> TlsChannel:
         """The TLS of a new connection, with the files as they are now, or as they last could be used."""
-        self._reload()
+        if self._watch.reload(self._use):
+            logger.info("connections from now on use the new %s", self._files.certificate)
         return TlsChannel(self._server if server else self._client, server=server)
 
-    def _reload(self) -> None:
-        try:
-            signature = self._files.signature()
-            if signature == self._signature:
-                return
-            # Remembered before the attempt: what is bad is complained of once.
-            self._signature = signature
-            self._server, self._client = _contexts(self._files)
-        except ConfigError as error:
-            logger.warning("new certificates are not used: %s", error)
-            return
-        logger.info(
-            "connections from now on use the new certificates of %s", self._files.certificate
-        )
+    def _use(self, files: TlsFiles) -> None:
+        self._server, self._client = _contexts(files)
 
 
 class Reloading:
@@ -54,23 +75,16 @@ class Reloading:
 
     def __init__(self, files: TlsFiles) -> None:
         """Raises ConfigError for what cannot be used now."""
-        self._files = files
-        self._signature = files.signature()
+        self._watch = _Watch(files)
         self.pem = _usable(files)
 
     def changed(self) -> bool:
         """Whether `pem` is another since the last call. Any thread may ask."""
-        try:
-            signature = self._files.signature()
-            if signature == self._signature:
-                return False
-            self._signature = signature
-            pem = _usable(self._files)
-        except ConfigError as error:
-            logger.warning("new certificates are not used: %s", error)
-            return False
-        changed, self.pem = pem != self.pem, pem
-        return changed
+        before = self.pem
+        return self._watch.reload(self._use) and self.pem != before
+
+    def _use(self, files: TlsFiles) -> None:
+        self.pem = _usable(files)
 
 
 def _usable(files: TlsFiles) -> Pem:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from raftalloc.server.rpc import Rpc
 
 ANSWER_BYTES_MAX: Final = 64 << 20
+HANDSHAKE_MS: Final = 3_000
 METADATA_BYTES_MAX: Final = 16 << 10
 _NAMES: Final = "peer_spiffe_id"
 """What gRPC calls the URI in a certificate's names."""
@@ -61,6 +62,8 @@ class GrpcServer:
             options=(
                 # Else a second process could take the same port, and the kernel would share the calls out.
                 ("grpc.so_reuseport", 0),
+                # Strangers who connect and say nothing are closed on; gRPC would keep them for two minutes.
+                ("grpc.server_handshake_timeout_ms", HANDSHAKE_MS),
                 ("grpc.max_receive_message_length", message_bytes),
                 ("grpc.max_send_message_length", ANSWER_BYTES_MAX),
                 ("grpc.max_metadata_size", METADATA_BYTES_MAX),

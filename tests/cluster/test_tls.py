@@ -161,6 +161,19 @@ def test_a_client_with_another_ca_does_not_trust_the_replica(
     run(story())
 
 
+def test_strangers_who_say_nothing_are_closed_on_and_calls_go_on(group: LocalGroup, run: Run):
+    async def story() -> None:
+        host, port = group.endpoint("n1").rsplit(":", 1)
+        silent = [await asyncio.open_connection(host, int(port)) for _ in range(50)]
+        assert await principal_at(group, "n1", group.tls) == "local"
+        async with asyncio.timeout(10):
+            for reader, writer in silent:
+                assert await reader.read() == b""
+                writer.close()
+
+    run(story())
+
+
 async def certificate_at(address: str, ca: bytes, tls: TlsFiles) -> bytes:
     """Whether a new connection is taken with only this CA trusted."""
     pem = tls.read()
