@@ -72,6 +72,7 @@ class Caller:
         self._timeout = check_timeout(timeout)
         self._attempt_timeout = check_timeout(attempt_timeout)
         self.sessions = Sessions(self._open_session, loop_time)
+        self._opening: _Effort | None = None
         self.faults = 0
         """Attempts that met a fault, since this was made; each was repeated, or its call raised."""
 
@@ -167,7 +168,7 @@ class Caller:
             async with asyncio.timeout_at(effort.deadline):
                 return await self.stamp(_unstamped(stamped))
         except TimeoutError as error:
-            raise _given_up(effort) from error
+            raise _given_up(self._opening or effort) from error
 
     async def stamp(self, unstamped: Sequence[types_pb2.Idempotency]) -> list[Stamp]:
         """Name each of these attempts; `sessions.done` must follow for every stamp."""
@@ -240,9 +241,9 @@ class Caller:
     async def _open_session(self) -> int:
         """A session of the group; a lost answer is asked for again under the same key."""
         request = allocator_pb2.OpenSessionRequest(key=os.urandom(16).hex())
-        answer = await self.read(
-            "/raftalloc.api.v1.Allocator/OpenSession", request, allocator_pb2.OpenSessionResponse
-        )
+        path = "/raftalloc.api.v1.Allocator/OpenSession"
+        effort = self._opening = self._effort(path, None, changes=False)
+        answer = await self._ask(effort, request, allocator_pb2.OpenSessionResponse)
         return answer.session
 
 

@@ -91,7 +91,7 @@ def test_a_group_is_upgraded_one_replica_at_a_time_and_its_rules_by_hand(
             followers = [each for each in group.replica_ids if each != leader]
             told, ended = Acknowledged(), asyncio.Event()
             two = admin_pb2.RaiseRulesRequest(version=2)
-            async with Client(group.endpoints) as client:
+            async with Client(group.endpoints, tls=group.tls) as client:
                 await register(client)
                 work = [
                     asyncio.create_task(worker(client, number, told, ended)) for number in range(4)
