@@ -32,7 +32,7 @@ RESERVED = "RESERVED"
 
 def explain(state: State, command: Allocate, *, principal: str = "local") -> Explanation:
     """What would become of this request now, if this principal made it. Changes nothing."""
-    return _explain(state, as_queued(state, command, Origin(principal)), position=0)
+    return explain_queued(state, as_queued(state, command, Origin(principal)))
 
 
 def explain_waiting(state: State, request_id: int) -> Explanation | None:
@@ -40,10 +40,12 @@ def explain_waiting(state: State, request_id: int) -> Explanation | None:
     waiting = state.queue.requests.get(request_id)
     if waiting is None:
         return None
-    return _explain(state, waiting.queued, position=ordering.position(state, request_id))
+    position = ordering.position(state, request_id)
+    return explain_queued(state, waiting.queued, position=position)
 
 
-def _explain(state: State, queued: Queued, *, position: int) -> Explanation:
+def explain_queued(state: State, queued: Queued, *, position: int = 0) -> Explanation:
+    """The same of a request as it waits, or would."""
     ask = ask_of(state, queued)
     nodes = state.fleet.node_count
     if not isinstance(ask, Ask):

@@ -215,3 +215,38 @@ class Explanation:
     feasible: int
     chosen: str
     position: int
+
+
+RAISE_QUOTA: Final = "RAISE_QUOTA"
+FREE: Final = "FREE"
+GROW: Final = "GROW"
+READY: Final = "READY"
+ADD: Final = "ADD"
+FEWER: Final = "FEWER"
+SHORTER: Final = "SHORTER"
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One thing that would have to be otherwise. amount in canonical units of `kind`, a count, or ms.
+
+    RAISE_QUOTA of `subject` by, FREE so much on it, GROW its capacity by, make it READY; ADD a row with so much (of
+    each kind one Change) that satisfies the constraints; ask for so many FEWER members, or for ms at most (SHORTER).
+    """
+
+    what: str
+    subject: str
+    kind: str
+    amount: int
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """Proof that a request cannot start now, that needs no trust in whoever gives it.
+
+    sets: each alone keeps it from starting, and none of its blockers could be left out of it. changes: the least that
+    would let it start, all of them together; empty where nothing could.
+    """
+
+    sets: tuple[tuple[Blocker, ...], ...]
+    changes: tuple[Change, ...]

@@ -231,6 +231,7 @@ def _servicers(config: Config, ports: Ports, parts: Parts, past: PastReads) -> M
             writer=writer,
             queries=parts.queries,
             default_policy=_POLICIES[config.placement.policy],
+            past=past,
         ),
         "Usage": UsageServicer(engine=engine, clock=parts.clock),
         "Reservations": ReservationsServicer(engine=engine, writer=writer),

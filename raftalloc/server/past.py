@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from google.protobuf.message import Message
 
+from raftalloc.api.v1.allocator_pb2 import ExplainResponse
 from raftalloc.errors import InvalidRequest
 from raftalloc.server import checks
 from raftalloc.server.still import error_of
@@ -51,14 +52,22 @@ class PastReads:
         undated.ClearField("at_time_ms")
         return await self.read(at, rpc.path, undated, rpc.response_type, call)
 
+    async def decision(self, index: int, block: bytes, sequence: int) -> ExplainResponse:
+        """What the decision about an event of that block saw. Raises InvalidRequest, Compacted."""
+        at = At(index - 1) if index > 1 else At(time_ms=1)
+        return ExplainResponse.FromString(await self._asked(at, "decision", block, sequence))
+
     async def read(
         self, at: At, path: str, request: Message, response_type: type[Answer], call: Call
     ) -> Answer:
         """The reader's answer to a call at a moment, which may be now; what it refuses is raised as by a servicer."""
         now_ms = self._clock.now_ms() if at.is_now else 0
         data = request.SerializeToString()
+        answer = await self._asked(at, "read", path, data, call.principal, now_ms)
+        return response_type.FromString(answer)
+
+    async def _asked(self, at: At, question: str, *arguments: object) -> bytes:
         try:
-            answer = await self._states.ask(at, "read", path, data, call.principal, now_ms)
+            return await self._states.ask(at, question, *arguments)
         except ReaderError as error:
             raise error_of(error.name, error.detail) from error
-        return response_type.FromString(answer)

@@ -20,6 +20,7 @@ import msgpack
 
 from raftalloc.core.codec import content_digest
 from raftalloc.core.commands import POLICY_NAMES
+from raftalloc.server.explaining import explain_decision
 from raftalloc.server.still import StillReads, refusal_of
 from raftalloc.service.past import ANSWERED
 from raftalloc.service.rewind import MissingBlocks, Rewound, SnapshotDirectory
@@ -62,6 +63,8 @@ class Reader:
                 self._reads.still.state = self._rewound.state
                 self._reads.still.chain = self._rewound.chain
                 return await self._reads.answer(*arguments)
+            case "decision":
+                return explain_decision(self._rewound.fork(), *arguments)
             case "digest":
                 return content_digest(self._rewound.state).encode()
             case _:

@@ -63,6 +63,9 @@ class StillState:
         """What was live or waiting."""
         return views.allocation(self.state, number) or views.waiting(self.state, number)
 
+    async def decision_of(self, number: int) -> None:
+        """Here is a state, and no log."""
+
     async def submit(self, asked: Sequence[Asked]) -> None:
         """Nobody changes the past."""
         raise AssertionError(f"{len(asked)} commands for a state that stands still")

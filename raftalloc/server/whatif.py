@@ -6,10 +6,10 @@ from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 from raftalloc.api.v1 import simulation_pb2
-from raftalloc.core import explain, records, views
+from raftalloc.core import records, views
 from raftalloc.core.commands import Allocate
 from raftalloc.errors import InvalidRequest
-from raftalloc.server import checks, convert, render, steps
+from raftalloc.server import checks, convert, explaining, render, steps
 from raftalloc.server.outcomes import allocate_response
 from raftalloc.server.render_events import event_message
 from raftalloc.server.status import rejection_message
@@ -21,7 +21,7 @@ from raftalloc.service.whatif import Fork, TooMuch
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from raftalloc.api.v1 import usage_pb2
+    from raftalloc.api.v1 import allocator_pb2, usage_pb2
     from raftalloc.core.commands import Asked
     from raftalloc.core.state import State
     from raftalloc.server.rpc import Call
@@ -100,18 +100,21 @@ class _Run:
             message.allocated.CopyFrom(allocate_response(state, asked, answer, 0))
             why = self._why(asked.command, outcome)
             if why is not None:
-                message.why.CopyFrom(render.explanation(why, taken.index))
+                message.why.CopyFrom(why)
         elif outcome.rejection is not None:
             message.rejected.CopyFrom(rejection_message(outcome.rejection))
         message.subject = outcome.subject
         return message
 
-    def _why(self, command: Allocate, outcome: records.Outcome) -> records.Explanation | None:
-        """Every blocker of a request that did not start."""
+    def _why(
+        self, command: Allocate, outcome: records.Outcome
+    ) -> allocator_pb2.ExplainResponse | None:
+        """Every blocker of a request that did not start, and the proof."""
+        state = self._fork.state
         if outcome.status == records.QUEUED:
-            return explain.explain_waiting(self._fork.state, outcome.subject)
+            return explaining.of_waiting(state, outcome.subject, state.index)
         if outcome.status == records.REJECTED:
-            return explain.explain(self._fork.state, command, principal=self._principal)
+            return explaining.of_request(state, command, self._principal, state.index)
         return None
 
     def _told(self, taken: Taken) -> simulation_pb2.WhatIfOutcome:

@@ -72,6 +72,33 @@ class Queries:
         await self._engine.stored(self._engine.index)
         return await self._past(number)
 
+    async def decision_of(self, number: int) -> tuple[int, int] | None:
+        """Index and number within the entry of the event that granted an allocation, or queued a request.
+
+        None where there is none, or it has left the store.
+        """
+        await self._engine.stored(self._engine.index)
+        queued, position = None, INDEX_MAX
+        while blocks := await self._store.find(allocation_key(number), position, PAGE_BLOCKS):
+            for index, data in blocks:
+                position = index
+                happened = codec.decode_events(codec.decode_block(data).events)
+                for sequence, item in enumerate(happened):
+                    match item.event:
+                        case Granted(allocation_id=found) if found == number:
+                            return index, sequence
+                        case Queued(request_id=found) if found == number:
+                            queued = (index, sequence)
+                        case _:
+                            continue
+        return queued
+
+    async def block_at(self, index: int) -> bytes | None:
+        """The block of an index; None where there is none."""
+        await self._engine.stored(self._engine.index)
+        found = await self._store.read(index, 1)
+        return found[0][1] if found and found[0][0] == index else None
+
     async def history(
         self,
         *,

@@ -592,12 +592,17 @@ class ExplainRequest(_message.Message):
     REQUEST_FIELD_NUMBER: _builtins.int
     AT_INDEX_FIELD_NUMBER: _builtins.int
     AT_TIME_MS_FIELD_NUMBER: _builtins.int
+    EVENT_INDEX_FIELD_NUMBER: _builtins.int
+    EVENT_SEQUENCE_FIELD_NUMBER: _builtins.int
     request_id: _builtins.int
-    """a waiting request, or"""
+    """a request or allocation, waiting, live or ended, or"""
     at_index: _builtins.int
     """the state as it was at this index, from this very replica; see Reading the past in docs/api.md"""
     at_time_ms: _builtins.int
     """or at the last index that is not later"""
+    event_index: _builtins.int
+    """or an event of the log, by its index and its number within the entry (Events.Read has both): what the decision saw, just before it."""
+    event_sequence: _builtins.int
     @_builtins.property
     def request(self) -> Global___AllocateRequest:
         """one that is not made"""
@@ -609,10 +614,12 @@ class ExplainRequest(_message.Message):
         request: Global___AllocateRequest | None = ...,
         at_index: _builtins.int = ...,
         at_time_ms: _builtins.int = ...,
+        event_index: _builtins.int = ...,
+        event_sequence: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["request", b"request"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_index", b"at_index", "at_time_ms", b"at_time_ms", "request", b"request", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_index", b"at_index", "at_time_ms", b"at_time_ms", "event_index", b"event_index", "event_sequence", b"event_sequence", "request", b"request", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -671,6 +678,9 @@ class ExplainResponse(_message.Message):
     CHOSEN_NODE_ID_FIELD_NUMBER: _builtins.int
     POSITION_FIELD_NUMBER: _builtins.int
     INDEX_FIELD_NUMBER: _builtins.int
+    SETS_FIELD_NUMBER: _builtins.int
+    CHANGES_FIELD_NUMBER: _builtins.int
+    DECISION_FIELD_NUMBER: _builtins.int
     verdict: Global___ExplainResponse.Verdict.ValueType
     nodes_count: _builtins.int
     """nodes of the fleet"""
@@ -687,6 +697,18 @@ class ExplainResponse(_message.Message):
     def filtered(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
         """filter -> nodes that fell to it (state, constraint, capacity.<kind>, device, reserved), in this order"""
 
+    @_builtins.property
+    def sets(self) -> _containers.RepeatedCompositeFieldContainer[Global___BlockingSet]:
+        """Why it cannot start now, as a proof: each set alone keeps it from starting, and none of its blockers could be left out of it."""
+
+    @_builtins.property
+    def changes(self) -> _containers.RepeatedCompositeFieldContainer[Global___Change]:
+        """The least that would let it start, all of it together, as things are at this moment."""
+
+    @_builtins.property
+    def decision(self) -> Global___Decision:
+        """of an event: what was decided"""
+
     def __init__(
         self,
         *,
@@ -698,14 +720,138 @@ class ExplainResponse(_message.Message):
         chosen_node_id: _builtins.str = ...,
         position: _builtins.int = ...,
         index: _builtins.int = ...,
+        sets: _abc.Iterable[Global___BlockingSet] | None = ...,
+        changes: _abc.Iterable[Global___Change] | None = ...,
+        decision: Global___Decision | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["decision", b"decision"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["blockers", b"blockers", "chosen_node_id", b"chosen_node_id", "feasible_count", b"feasible_count", "filtered", b"filtered", "index", b"index", "nodes_count", b"nodes_count", "position", b"position", "verdict", b"verdict"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["blockers", b"blockers", "changes", b"changes", "chosen_node_id", b"chosen_node_id", "decision", b"decision", "feasible_count", b"feasible_count", "filtered", b"filtered", "index", b"index", "nodes_count", b"nodes_count", "position", b"position", "sets", b"sets", "verdict", b"verdict"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ExplainResponse: _TypeAlias = ExplainResponse  # noqa: Y015
+
+@_typing.final
+class BlockingSet(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BLOCKERS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def blockers(self) -> _containers.RepeatedCompositeFieldContainer[Global___Blocker]: ...
+    def __init__(
+        self,
+        *,
+        blockers: _abc.Iterable[Global___Blocker] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["blockers", b"blockers"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BlockingSet: _TypeAlias = BlockingSet  # noqa: Y015
+
+@_typing.final
+class Change(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WHAT_FIELD_NUMBER: _builtins.int
+    SUBJECT_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    AMOUNT_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    what: _builtins.str
+    """RAISE_QUOTA, FREE, GROW (capacity), READY (a node), ADD (a node or provider), FEWER (members), SHORTER (to so many ms)"""
+    subject: _builtins.str
+    """the quota, node or provider"""
+    kind: _builtins.str
+    amount: _builtins.int
+    message: _builtins.str
+    def __init__(
+        self,
+        *,
+        what: _builtins.str = ...,
+        subject: _builtins.str = ...,
+        kind: _builtins.str = ...,
+        amount: _builtins.int = ...,
+        message: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "kind", b"kind", "message", b"message", "subject", b"subject", "what", b"what"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Change: _TypeAlias = Change  # noqa: Y015
+
+@_typing.final
+class Decision(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class ResourcesEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    EVENT_FIELD_NUMBER: _builtins.int
+    INDEX_FIELD_NUMBER: _builtins.int
+    AT_MS_FIELD_NUMBER: _builtins.int
+    SUBJECT_FIELD_NUMBER: _builtins.int
+    AGENT_ID_FIELD_NUMBER: _builtins.int
+    NODE_ID_FIELD_NUMBER: _builtins.int
+    RUNNER_UP_NODE_ID_FIELD_NUMBER: _builtins.int
+    RESOURCES_FIELD_NUMBER: _builtins.int
+    WAITED_MS_FIELD_NUMBER: _builtins.int
+    event: _builtins.str
+    """Granted, Queued, Refused"""
+    index: _builtins.int
+    at_ms: _builtins.int
+    subject: _builtins.int
+    """the allocation or request"""
+    agent_id: _builtins.str
+    node_id: _builtins.str
+    """where it was granted"""
+    runner_up_node_id: _builtins.str
+    """where it would have gone without that node"""
+    waited_ms: _builtins.int
+    @_builtins.property
+    def resources(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]: ...
+    def __init__(
+        self,
+        *,
+        event: _builtins.str = ...,
+        index: _builtins.int = ...,
+        at_ms: _builtins.int = ...,
+        subject: _builtins.int = ...,
+        agent_id: _builtins.str = ...,
+        node_id: _builtins.str = ...,
+        runner_up_node_id: _builtins.str = ...,
+        resources: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+        waited_ms: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "at_ms", b"at_ms", "event", b"event", "index", b"index", "node_id", b"node_id", "resources", b"resources", "runner_up_node_id", b"runner_up_node_id", "subject", b"subject", "waited_ms", b"waited_ms"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Decision: _TypeAlias = Decision  # noqa: Y015
 
 @_typing.final
 class Blocker(_message.Message):

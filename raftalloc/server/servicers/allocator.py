@@ -5,20 +5,22 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from raftalloc.api.v1 import allocator_pb2, types_pb2
-from raftalloc.core import explain, records, rejections, views
+from raftalloc.core import records, rejections, views
 from raftalloc.core.commands import Asked, OpenSession
 from raftalloc.core.rejections import Rejection
 from raftalloc.errors import InvalidRequest
-from raftalloc.server import checks, convert, render
+from raftalloc.server import checks, convert, explaining, render
 from raftalloc.server.outcomes import allocate_response
 from raftalloc.server.servicers.writes import Writer
 from raftalloc.server.status import INDEX, rejected
 
 if TYPE_CHECKING:
+    from raftalloc.server.past import PastReads
     from raftalloc.server.rpc import Call
     from raftalloc.service.engine import Engine
     from raftalloc.service.query import Queries
 
+EVENTS_MAX: Final = 1 << 30
 _STATES: Final = (
     types_pb2.Allocation.STATE_UNSPECIFIED,
     types_pb2.Allocation.STATE_LIVE,
@@ -30,13 +32,20 @@ class AllocatorServicer:
     """See protos/raftalloc/api/v1/allocator.proto."""
 
     def __init__(
-        self, *, engine: Engine, writer: Writer, queries: Queries, default_policy: int
+        self,
+        *,
+        engine: Engine,
+        writer: Writer,
+        queries: Queries,
+        default_policy: int,
+        past: PastReads | None = None,
     ) -> None:
-        """`default_policy`: of core.commands, for requests that name none."""
+        """`default_policy`: of core.commands, for requests that name none. Without `past` no decision is explained."""
         self._engine = engine
         self._writer = writer
         self._queries = queries
         self._default_policy = default_policy
+        self._past = past
 
     async def OpenSession(
         self, request: allocator_pb2.OpenSessionRequest, call: Call
@@ -128,21 +137,36 @@ class AllocatorServicer:
     async def Explain(
         self, request: allocator_pb2.ExplainRequest, call: Call
     ) -> allocator_pb2.ExplainResponse:
-        """Why a request waits, or what would become of one."""
+        """Why a request waits, was granted or refused, or what would become of one."""
         convert.no_surplus(request)
-        hypothetical = request.HasField("request")
-        if hypothetical == bool(request.request_id):
-            problem = "is given beside request" if hypothetical else "is missing"
-            raise InvalidRequest("request_id", problem, "give request_id or request")
-        state = self._engine.state
-        if hypothetical:
+        given = [request.HasField("request"), bool(request.request_id), bool(request.event_index)]
+        if sum(given) != 1:
+            problem = "is given beside another" if sum(given) else "is missing"
+            raise InvalidRequest("request_id", problem, "give request_id, request or event_index")
+        state, index = self._engine.state, self._engine.index
+        if given[0]:
             command = convert.allocate(request.request, self._default_policy)
-            return render.explanation(explain.explain(state, command), self._engine.index)
-        number = checks.identifier("request_id", request.request_id)
-        found = explain.explain_waiting(state, number)
+            return explaining.of_request(state, command, call.principal, index)
+        if given[1]:
+            number = checks.identifier("request_id", request.request_id)
+            return explaining.of_waiting(state, number, index) or await self._decision_of(number)
+        event_index = checks.identifier("event_index", request.event_index)
+        sequence = checks.whole("event_sequence", request.event_sequence, 0, EVENTS_MAX)
+        return await self._decision(event_index, sequence)
+
+    async def _decision_of(self, number: int) -> allocator_pb2.ExplainResponse:
+        """What decided about a request that does not wait. Raises Rejected NOT_WAITING where nothing is known of it."""
+        found = await self._queries.decision_of(number)
         if found is None:
             raise rejected(Rejection(rejections.NOT_WAITING, "request_id", str(number)))
-        return render.explanation(found, self._engine.index)
+        return await self._decision(*found)
+
+    async def _decision(self, index: int, sequence: int) -> allocator_pb2.ExplainResponse:
+        block = await self._queries.block_at(index)
+        if block is None or self._past is None:
+            problem = f"there is no entry at {index}"
+            raise InvalidRequest("event_index", problem, "Events.Read has those there are")
+        return await self._past.decision(index, block, sequence)
 
     def _rows(self, request: allocator_pb2.ListRequest, limit: int) -> list[types_pb2.Allocation]:
         """Up to `limit` rows of each sort behind page_after, by id."""
