@@ -18,10 +18,9 @@ from typing import Final
 import numpy as np
 
 from raftalloc.core import explain, rejections
-from raftalloc.core.admission import ask_of
 from raftalloc.core.events import Queued
 from raftalloc.core.fleet import Mask
-from raftalloc.core.headroom import booked_peak, ends_at
+from raftalloc.core.headroom import ask_of, booked_peak, ends_at
 from raftalloc.core.placement import Ask, Room, filters, place
 from raftalloc.core.quotas import NO_LIMIT
 from raftalloc.core.records import (
@@ -39,7 +38,10 @@ from raftalloc.core.records import (
 from raftalloc.core.rejections import NUMBER_MAX
 from raftalloc.core.state import State
 
-MEMBERS_TRIED_MAX: Final = 10_000
+MEMBERS_TRIED_MAX: Final = 1_000
+"""Of a larger gang it is not told how many of it would fit."""
+SHORT_MAX: Final = 1 << 42
+"""What is short beyond this counts as this: a million times it still is an int64."""
 _CODES: Final = {
     "state": explain.NODE_STATE,
     "constraint": explain.CONSTRAINTS,
@@ -192,21 +194,20 @@ def _least_change(
     nodes: np.ndarray[tuple[int], np.dtype[np.int64]],
 ) -> list[Change]:
     """What would have to be otherwise on one node; where none could do, a node to add."""
-    fleet, best, best_rank = state.fleet, -1, (0, False, 0, 0)
-    hard = [
-        passes for name, passes in steps if name != "state" and not name.startswith("capacity.")
-    ]
-    for row in nodes.tolist():
-        if not all(passes[row] for passes in hard):
-            continue
-        count = sum(1 for _, passes in steps if not passes[row])
-        short = 0
-        for column, amount in ask.node_parts:
-            capacity = max(1, int(fleet.matrix.capacity[row, column]))
-            short += max(0, amount - int(room.free[row, column])) * _MILLION // capacity
-        rank = (count, not fleet.is_ready[row], short, fleet.serials[row])
-        if best < 0 or rank < best_rank:
-            best, best_rank = row, rank
+    fleet, matrix = state.fleet, state.fleet.matrix
+    able, count = np.ones(len(nodes), bool), np.zeros(len(nodes), np.int64)
+    for name, passes in steps:
+        count += ~passes[nodes]
+        if name != "state" and not name.startswith("capacity."):
+            able &= passes[nodes]
+    rows = nodes[able]
+    share = np.zeros(len(rows), np.int64)
+    for column, amount in ask.node_parts:
+        short = np.clip(amount - room.free[rows, column], 0, SHORT_MAX)
+        share += short * _MILLION // np.maximum(matrix.capacity[rows, column], 1)
+    serials = np.array([fleet.serials[row] for row in rows.tolist()], np.int64)
+    order = np.lexsort((serials, share, ~fleet.is_ready[rows], count[able]))
+    best = int(rows[order[0]]) if len(rows) else -1
     if best < 0:
         return [
             Change(ADD, "", state.kinds.names[column], amount) for column, amount in ask.node_parts
@@ -225,6 +226,8 @@ def _of_time_and_number(
     state: State, queued: Queued, ask: Ask, members: int
 ) -> list[tuple[tuple[Blocker, ...], Change]]:
     """A node could take a member at this moment: but not until its end, or not all of a gang."""
+    if members > MEMBERS_TRIED_MAX:
+        return []
     end_ms = ends_at(state, queued)
     possible = _possible(state, ask, members, end_ms)
     if possible >= members:
@@ -245,7 +248,7 @@ def _of_time_and_number(
 def _possible(state: State, ask: Ask, members: int, end_ms: int) -> int:
     """How many of so many members would find room until then, one after the other."""
     room = Room(state).copy()
-    for count in range(min(members, MEMBERS_TRIED_MAX)):
+    for count in range(members):
         placement = place(state, room, ask, end_ms)
         if placement is None:
             return count
