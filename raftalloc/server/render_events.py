@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from typing import TYPE_CHECKING, Final, get_args
 
 from raftalloc.api.v1 import events_pb2
@@ -39,7 +39,14 @@ def detail_json(event: events.Event) -> str:
         elif name == "constraints":
             value = [[each.key, each.operator, list(each.values)] for each in value]
         detail[name] = value
-    return json.dumps(detail, separators=(",", ":"), ensure_ascii=False)
+    return json.dumps(detail, separators=(",", ":"), ensure_ascii=False, default=_record)
+
+
+def _record(value: object) -> dict[str, object]:
+    """A record within an event: what it says beyond what goes without saying."""
+    assert is_dataclass(value), f"{type(value).__name__} in an event"
+    said = ((item.name, getattr(value, item.name), item.default) for item in fields(value))
+    return {name: found for name, found, default in said if found != default}
 
 
 def event_message(seen: Seen) -> events_pb2.Event:

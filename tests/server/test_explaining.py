@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from raftalloc.api.v1 import allocator_pb2, events_pb2, fleet_pb2
 from raftalloc.errors import InvalidRequest, Rejected
+from raftalloc.server.render_events import detail_json
+from tests.core import specimens
 from tests.server.asking import allocate_request, ask, opened, register
 
 if TYPE_CHECKING:
@@ -84,3 +88,9 @@ def test_a_grant_a_wait_and_a_refusal_are_explained_by_what_the_decision_saw(
                     await told(**bad)
 
     run(story())
+
+
+def test_every_event_there_is_can_be_shown_as_json():
+    for item in specimens.happened():
+        detail = json.loads(detail_json(item.event))
+        assert sorted(detail) == sorted(each.name for each in fields(item.event))
