@@ -1,7 +1,8 @@
 """The members' network: one link to each other member, mutual TLS, msgpack frames.
 
 Of two members the one with the smaller id dials; a link that is lost is dialled again soon, then ever more seldom, by a
-random share. The other side takes it: whoever comes with the certificate of a member, saying that it is that member,
+random share. If it does not come, the other dials too: the way may be open in one direction only, or the port flooded.
+The other side takes it: whoever comes with the certificate of a member, saying that it is that member,
 gets the place of the link there was, of which nothing is heard any more. Everybody else is closed on, and counted by
 reason (docs/security.md has the list). Addresses are IP addresses; names are never looked up.
 
@@ -36,6 +37,8 @@ OLDEST_VERSION: Final = 1
 HANDSHAKES_MAX: Final = 64
 """Under way at a time; of more, the oldest is given up: who means it is through in milliseconds."""
 LOOK_SECONDS: Final = 0.5
+PATIENCE_SECONDS: Final = 1.0
+"""So long without a link, and whose turn it is to dial does not matter any more."""
 STALL_SECONDS: Final = 1.0
 REDIAL_SECONDS: Final = 0.05
 REDIAL_SECONDS_MAX: Final = 0.3
@@ -81,6 +84,7 @@ class Wire(Transport):
         self._dialling: dict[str, Link] = {}
         self._redials: dict[str, Timer] = {}
         self._failures: dict[str, int] = {}
+        self._apart_since: dict[str, float] = {}
         self._logged_at: dict[tuple[str, str], float] = {}
         self._looked_at = 0.0
         self._look_timer: Timer | None = None
@@ -100,6 +104,7 @@ class Wire(Transport):
         self._looked_at = self._clock.monotonic()
         self._look_timer = self._clock.call_later(LOOK_SECONDS, self._look_after)
         for peer in self._nodes:
+            self._apart_since[peer] = self._looked_at
             self._dial(peer)
 
     @property
@@ -126,13 +131,14 @@ class Wire(Transport):
         if before is not None and before.address != node.address:
             self._part_from(node.id, "moved")
         if self._is_open:
+            self._apart_since.setdefault(node.id, self._clock.monotonic())
             self._dial(node.id)
 
     def dropNode(self, node: Any) -> None:  # noqa: N802
         """No member any more."""
         self._part_from(node.id, "removed")
-        self._nodes.pop(node.id, None)
-        self._failures.pop(node.id, None)
+        for known in (self._nodes, self._failures, self._apart_since):
+            known.pop(node.id, None)
 
     def destroy(self) -> None:
         """Close everything; nobody is called back."""
@@ -186,6 +192,7 @@ class Wire(Transport):
         self._young.pop(link, None)
         self._dialling.pop(link.peer, None)
         self._failures.pop(link.peer, None)
+        self._apart_since.pop(link.peer, None)
         old = self._live.pop(link.peer, None)
         if old is not None:
             old.end("replaced", "the member has connected anew")
@@ -223,6 +230,7 @@ class Wire(Transport):
         self._note(kind, reason, f"{peer or 'somebody'} at {link.address}: {problem}")
         if was_live:
             del self._live[peer]
+            self._apart_since[peer] = self._clock.monotonic()
             self.disconnected(peer)
         if was_live or link.dialled:
             self._dial_later(link.dialled or peer)
@@ -247,7 +255,7 @@ class Wire(Transport):
     def _accept_failed(self, error: OSError) -> None:
         self._note("refused", "no_resources", f"a connection cannot be taken: {error}")
 
-    def _dial(self, peer: str) -> None:
+    def _dial(self, peer: str, *, out_of_turn: bool = False) -> None:
         """Connect to it, if that is for us to do and is not done."""
         timer = self._redials.pop(peer, None)
         if timer is not None:
@@ -256,7 +264,7 @@ class Wire(Transport):
         if (
             not self._is_open
             or node is None
-            or self.replica_id > peer
+            or (self.replica_id > peer and not out_of_turn)
             or peer in self._live
             or peer in self._dialling
         ):
@@ -295,6 +303,9 @@ class Wire(Transport):
         for link in links:
             if not link.is_over:
                 link.look_after(now, self._ping)
+        for peer, since in list(self._apart_since.items()):
+            if now - since > PATIENCE_SECONDS and peer not in self._redials:
+                self._dial(peer, out_of_turn=True)
         if self._is_open:
             self._look_timer = self._clock.call_later(LOOK_SECONDS, self._look_after)
 

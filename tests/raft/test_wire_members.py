@@ -145,6 +145,25 @@ def test_a_member_that_is_down_is_tried_again_and_again_but_not_without_a_pause(
     run(story())
 
 
+def test_where_the_smaller_id_cannot_get_through_the_larger_dials(
+    tmp_path: Path, run: Run, free_ports: Ports
+):
+    authority = Authority(tmp_path, "g")
+
+    async def story() -> None:
+        ports = dict(zip("abx", free_ports(3), strict=True))
+        a, b = End(authority, "a", {**ports, "b": ports["x"]}, "b"), End(authority, "b", ports, "a")
+        a.open()
+        b.open()
+        await until(lambda: a.wire.links == ("b",) and b.wire.links == ("a",))
+        assert a.wire.send(node("b", 0), PING)
+        await until(lambda: b.heard == [("a", 1)])
+        a.wire.destroy()
+        b.wire.destroy()
+
+    run(story())
+
+
 def test_what_the_engine_raises_is_told_and_ends_the_link(
     tmp_path: Path, run: Run, free_ports: Ports
 ):
