@@ -217,13 +217,12 @@ class Opener:
         """What is told to the others, and heard of them."""
         skips = Skips(
             clock=self.ports.clock,
-            group_size=lambda: len(self._peers()),
             stopped_at=stopped_at(self.ports.disk, directory.path),
         )
         digests = Digests(
             engine=engine,
             clock=self.ports.clock,
-            group_size=lambda: len(self._peers()),
+            group_size=skips.group_size,
             on_diverged=quarantine.diverged,
         )
         return Gossip(digests=digests, skips=skips, version=self.version)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from raftalloc.telemetry.logs import get_logger
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping, Sized
 
     from raftalloc.ports import Clock
 
@@ -31,6 +31,10 @@ class SkippingLog(Protocol):
     def skips(self) -> Mapping[int, str]:
         """Why entries are skipped, by index."""
 
+    @property
+    def members(self) -> Sized:
+        """The group as this replica knows it."""
+
     def learn_skip(self, index: int, at_ms: int, reason: str) -> bool:
         """Skip this entry too."""
 
@@ -38,10 +42,9 @@ class SkippingLog(Protocol):
 class Skips:
     """What this replica knows of entries to be skipped. Event loop only."""
 
-    def __init__(self, *, clock: Clock, group_size: Callable[[], int], stopped_at: int) -> None:
+    def __init__(self, *, clock: Clock, stopped_at: int) -> None:
         """`stopped_at`: index of the entry that this replica could not apply when it last ran; 0: none."""
         self._clock = clock
-        self._group_size = group_size
         self._held_index = stopped_at
         self._held_until: float | None = None
         self._log: SkippingLog | None = None
@@ -50,6 +53,10 @@ class Skips:
     def attach(self, log: SkippingLog) -> None:
         """Whose log it is."""
         self._log = log
+
+    def group_size(self) -> int:
+        """How many members the group has, as far as is known here."""
+        return 1 if self._log is None else len(self._log.members)
 
     def known(self) -> dict[int, str]:
         """Those of our log, the newest SKIPS_MAX."""
@@ -74,7 +81,7 @@ class Skips:
         if log is None or not self._heard:
             return
         for index, reasons in self._heard.items():
-            if 2 * len(reasons) > self._group_size() and index not in log.skips:
+            if 2 * len(reasons) > self.group_size() and index not in log.skips:
                 name = min(reasons)
                 if log.learn_skip(index, self._clock.wall_ms(), f"as {name}: {reasons[name]}"):
                     logger.warning(

@@ -54,7 +54,7 @@ class Watched:
             on_diverged=self.found.append,
             content_entries=self._content_entries,
         )
-        skips = Skips(clock=self.clock, group_size=lambda: self.size, stopped_at=0)  # type: ignore[arg-type]  # as above
+        skips = Skips(clock=self.clock, stopped_at=0)  # type: ignore[arg-type]  # as above
         self.gossip = Gossip(digests=self.digests, skips=skips, version="1")
         return self
 

@@ -18,6 +18,8 @@ class StillClock:
 class Log:
     """A Raft log up to index 10."""
 
+    members = ("n1", "n2", "n3")
+
     def __init__(self) -> None:
         self.skips: dict[int, str] = {}
 
@@ -29,7 +31,7 @@ class Log:
 
 def made(stopped_at: int = 0) -> tuple[Skips, Log, StillClock]:
     clock, log = StillClock(), Log()
-    skips = Skips(clock=clock, group_size=lambda: 3, stopped_at=stopped_at)  # type: ignore[arg-type]  # it asks for no more
+    skips = Skips(clock=clock, stopped_at=stopped_at)  # type: ignore[arg-type]  # it asks for no more
     skips.attach(log)
     return skips, log, clock
 

@@ -165,7 +165,6 @@ class Life:
         )
         self.cluster_clock = ClusterClock(clock)
         self._disk = disk
-        self._group_size = len(ids)
         self._content_entries = content_entries
         self._on_diverged = on_diverged
         self.gossip: Gossip | None = None
@@ -225,11 +224,11 @@ class Life:
         digests = Digests(
             engine=self.engine,
             clock=self.clock,
-            group_size=lambda: self._group_size,
+            group_size=lambda: len(self.raft.members),
             on_diverged=lambda divergence: self._on_diverged(self, divergence),
             content_entries=self._content_entries,
         )
-        skips = Skips(clock=self.clock, group_size=lambda: self._group_size, stopped_at=0)
+        skips = Skips(clock=self.clock, stopped_at=0)
         skips.attach(self.raft)
         self.gossip = Gossip(digests=digests, skips=skips, version="simulated")
         self.raft.on_lead = self.ticker.wake

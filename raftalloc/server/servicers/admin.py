@@ -141,7 +141,8 @@ class AdminServicer:
         if version < 1:
             raise InvalidRequest("version", f"{version}", "name rules from 1 on")
         own = self._leadership.replica_id
-        others = (name for name in self._leadership.addresses if name != own)
+        members = (seat.replica_id for seat in self._consensus.members)
+        others = (name for name in members if name != own)
         lacking = self._gossip.without_rules(version, others)
         if version > RULES_VERSION:
             lacking.insert(0, own)
