@@ -13,7 +13,15 @@ from collections.abc import Generator
 
 from raftalloc.core import lines, ordering, promising, rejections
 from raftalloc.core.commands import COUNT_MAX
-from raftalloc.core.events import Event, Granted, Queued, QuotaSet, WorkloadSet
+from raftalloc.core.events import (
+    GANG_REDUCED,
+    Event,
+    Granted,
+    Queued,
+    QuotaSet,
+    Withdrawn,
+    WorkloadSet,
+)
 from raftalloc.core.headroom import Blocked, ask_of, ends_at, try_start
 from raftalloc.core.lines import Slots
 from raftalloc.core.placement import (
@@ -64,7 +72,9 @@ def grant(
         window_end = state.reservations.by_id[queued.reservation_id].made.end_ms
         end_ms = min(end_ms, window_end) if end_ms else window_end
     expires_ms = state.now_ms + queued.lease_ttl_ms if queued.lease_ttl_ms else 0
-    ids = state.fleet.ids
+    ids, demand = state.fleet.ids, queued.demand
+    if placement.alternative:
+        demand = queued.terms.alternatives[placement.alternative - 1].demand
     return Granted(
         allocation_id=queued.request_id + member,
         request_id=queued.request_id,
@@ -73,11 +83,9 @@ def grant(
         workflow_id=queued.workflow_id,
         principal=queued.principal,
         priority=queued.priority,
-        demand=queued.demand,
+        demand=demand,
         node_id=ids[placement.node] if placement.node >= 0 else "",
-        suppliers=tuple(
-            ids[placement.suppliers[state.kinds.column(kind)]] for kind, _ in queued.demand
-        ),
+        suppliers=tuple(ids[placement.suppliers[state.kinds.column(kind)]] for kind, _ in demand),
         devices=tuple((str(device), amount) for device, amount in placement.devices),
         token=state.token + 1,
         expires_ms=min(expires_ms, end_ms) if expires_ms and end_ms else expires_ms,
@@ -86,6 +94,8 @@ def grant(
         reservation_id=queued.reservation_id,
         waited_ms=waited_ms,
         protected=queued.protected,
+        labels=queued.terms.labels,
+        alternative=placement.alternative,
     )
 
 
@@ -112,6 +122,8 @@ def start_members(
         if ask.minds_fragments:
             # After a grant, never at a try: a state that was restored tries more, and must not tell more.
             yield from ensure_workload(state)
+        if queued.gang:
+            break
     return started, None
 
 
@@ -145,6 +157,11 @@ def admit(state: State) -> Generator[Event, None, tuple[dict[int, Blocked], bool
         # Where shares count, each member that starts may hand the turn to another agent type.
         most = 1 if state.queue.by_share() else queued.count
         started, stop = yield from start_members(state, queued, ask, before, waited_ms, most)
+        if queued.gang and before < started < queued.count:
+            left = queued.count - started
+            yield Withdrawn(
+                queued.request_id, GANG_REDUCED, left, queued.agent_id, queued.workflow_id
+            )
         stop = turns.go_on(line, queued, ask, stop)
         if stop is not None:
             blocked[slot] = stop
@@ -157,7 +174,9 @@ def admit(state: State) -> Generator[Event, None, tuple[dict[int, Blocked], bool
             # What was granted took room that other lines were counting on.
             admitted += started - before
             candidates = worth_trying(state)
-            candidates[list(blocked)] = False
+            # Where they live may let others start that look at it.
+            others = [one for one, found in blocked.items() if not found.by_others]
+            candidates[others] = False
     turns.end()
     return blocked, admitted < ADMITTED_MAX
 

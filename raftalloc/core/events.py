@@ -33,6 +33,7 @@ DRAINED: Final = "DRAINED"
 RESERVATION_ENDED: Final = "RESERVATION_ENDED"
 CANCELLED: Final = "CANCELLED"
 DEADLINE: Final = "DEADLINE"
+GANG_REDUCED: Final = "GANG_REDUCED"
 PREEMPTED: Final = "PREEMPTED"
 END_REASONS: Final = (
     RELEASED,
@@ -43,6 +44,7 @@ END_REASONS: Final = (
     RESERVATION_ENDED,
     CANCELLED,
     DEADLINE,
+    GANG_REDUCED,
     PREEMPTED,
 )
 
@@ -190,7 +192,7 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class Withdrawn:
-    """What waited of a request waits no more: CANCELLED, DEADLINE, RESERVATION_ENDED."""
+    """What waited of a request waits no more: CANCELLED, DEADLINE, RESERVATION_ENDED, GANG_REDUCED."""
 
     request_id: int
     reason: str

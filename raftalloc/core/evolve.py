@@ -174,6 +174,8 @@ def _granted(state: State, event: Granted) -> None:
     row = state.leases.row(event.allocation_id)
     state.leases.link(row)
     state.labelled.add(row, event.labels)
+    if state.queue.lines.followers:
+        state.freed.granted = True
     _charge(state, row, +1)
     state.deadlines.push(state.leases.deadline_ms(row), deadlines.ALLOCATION, event.allocation_id)
     _order_changed(state, event.agent_type)

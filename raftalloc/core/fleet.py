@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 
 from raftalloc.core.commands import EXISTS, GT, IN, LT, NOT_IN, Constraint
 from raftalloc.core.events import READY, NodeRegistered
-from raftalloc.core.matrix import Matrix
+from raftalloc.core.matrix import Column, Matrix
 from raftalloc.core.quantities import DEVICE_UNITS, KINDS_MAX
+from raftalloc.core.terms import Toleration
 
 Mask = NDArray[np.bool_]
 _DEVICES_MIN = 8
@@ -58,6 +59,8 @@ class Fleet:
         self._providers: list[int] = []
         self._constraint_masks: dict[tuple[Constraint, ...], Mask] = {}
         self._model_masks: dict[tuple[str, ...], Mask] = {}
+        self._taint_counts: dict[tuple[bool, tuple[Toleration, ...]], Column] = {}
+        self._domains: dict[str, Column] = {}
 
     # -- reading -------------------------------------------------------------------------------------------------------
 
@@ -96,6 +99,39 @@ class Fleet:
                 self._mend_models(mask, row, models)
             self._model_masks[models] = mask
         return mask
+
+    def taints_minded(self, tolerations: tuple[Toleration, ...], *, soft: bool = False) -> Column:
+        """(rows,): how many of each node's taints, or soft taints, these do not tolerate."""
+        counts = self._taint_counts.get((soft, tolerations))
+        if counts is None:
+            if len(self._taint_counts) >= _MASKS_MAX:
+                self._taint_counts.clear()
+            counts = np.zeros(len(self.is_node), np.int64)
+            for row in self._rows.values():
+                event = self.registered[row]
+                assert event is not None, "a row in use is registered"
+                taints = event.soft_taints if soft else event.taints
+                counts[row] = sum(not tolerates(tolerations, taint) for taint in taints)
+            self._taint_counts[soft, tolerations] = counts
+        return counts
+
+    def domains(self, key: str) -> Column:
+        """(rows,): the number of the domain that each node is in by this attribute; -1: it has none.
+
+        The empty key: each row is its own. Numbers mean nothing but equality.
+        """
+        domains = self._domains.get(key)
+        if domains is None:
+            if len(self._domains) >= _MASKS_MAX:
+                self._domains.clear()
+            domains = np.full(len(self.is_node), -1, np.int64)
+            numbers: dict[str, int] = {}
+            for row in self._rows.values():
+                value = self._attributes[row].get(key) if key else self.ids[row]
+                if value is not None and self.is_node[row]:
+                    domains[row] = numbers.setdefault(value, len(numbers))
+            self._domains[key] = domains
+        return domains
 
     def attributes(self, row: int) -> dict[str, str]:
         """The attributes of a row."""
@@ -240,6 +276,8 @@ class Fleet:
             setattr(self, name, grown_row)
         self._constraint_masks.clear()
         self._model_masks.clear()
+        self._taint_counts.clear()
+        self._domains.clear()
 
     def _count_capacity(self, row: int, sign: int) -> None:
         """Keep `totals`: the capacity of each kind over all rows, whatever their state; Python ints."""
@@ -256,6 +294,8 @@ class Fleet:
 
     def _mend_masks(self, row: int) -> None:
         self.version += 1
+        self._taint_counts.clear()
+        self._domains.clear()
         for constraints, mask in self._constraint_masks.items():
             mask[row] = bool(self.ids[row]) and satisfies(self._attributes[row], constraints)
         for models, model_mask in self._model_masks.items():
@@ -266,6 +306,14 @@ class Fleet:
         mask[row] = False
         for device, model in enumerate(event.devices if event else ()):
             mask[row, device] = not models or model in models
+
+
+def tolerates(tolerations: Sequence[Toleration], taint: tuple[str, str]) -> bool:
+    """Whether one of them is of the taint's key, or of any, and of its value, or of any."""
+    key, value = taint
+    return any(
+        each.key in ("", key) and (not each.values or value in each.values) for each in tolerations
+    )
 
 
 def satisfies(attributes: dict[str, str], constraints: Sequence[Constraint]) -> bool:

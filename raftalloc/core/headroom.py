@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from raftalloc.core import lines, ordering
 from raftalloc.core.events import Queued
-from raftalloc.core.placement import Ask, Placement, Room, compile_ask, place, possible_members
+from raftalloc.core.placement import (
+    Ask,
+    Placement,
+    Room,
+    compile_ask,
+    place,
+    place_gang,
+    possible_members,
+)
 from raftalloc.core.promises import Promise
 from raftalloc.core.quotas import NO_LIMIT
 from raftalloc.core.refusals import no_capacity, quota_rejection, unsatisfiable
 from raftalloc.core.rejections import Rejection
 from raftalloc.core.state import State
+from raftalloc.core.terms import IMPLIED_LABELS, Terms
 
 
 @dataclass(frozen=True, slots=True)
 class Blocked:
     """Why members may not start now. line: lines.ROOM, or lines.QUOTA and then the quota's row and the column.
 
-    booked: what windows ahead will take of that quota.
+    booked: what windows ahead will take of that quota. by_others: something else may have been in the way as well, of
+    which a line takes no note: an alternative's blocker, or where others live.
     The numbers are put together only when someone is to be told (`rejection_of`): most blocked requests just wait on.
     """
 
@@ -27,6 +37,7 @@ class Blocked:
     quota_row: int = -1
     column: int = -1
     booked: int = 0
+    by_others: bool = False
 
 
 def ends_at(state: State, queued: Queued) -> int:
@@ -42,8 +53,29 @@ def ask_of(state: State, queued: Queued) -> Ask | str:
         queued.gpu_models,
         queued.constraints,
         queued.policy,
-        queued.terms,
+        terms_of(queued),
     )
+
+
+def terms_of(queued: Queued) -> Terms:
+    """Its terms, the labels that every allocation has among its own where rules about others may speak of them."""
+    if not queued.terms.follows_others:
+        return queued.terms
+    given = (queued.agent_id, queued.agent_type, queued.workflow_id)
+    implied = tuple(zip(IMPLIED_LABELS, given, strict=True))
+    return replace(queued.terms, labels=queued.terms.labels + implied)
+
+
+def options_of(state: State, queued: Queued, ask: Ask) -> list[Ask]:
+    """The request's demand, and its alternatives in order; of one whose kinds nothing offers, the demand again."""
+    found = [ask]
+    for each in queued.terms.alternatives:
+        terms = terms_of(queued)
+        option = compile_ask(
+            state, each.demand, each.gpu_models, queued.constraints, queued.policy, terms
+        )
+        found.append(option if isinstance(option, Ask) else ask)
+    return found
 
 
 def rejection_of(state: State, ask: Ask, blocked: Blocked) -> Rejection:
@@ -63,31 +95,58 @@ def try_start(
 
     besides: promises to keep that are not in the state.
     """
-    members = queued.count if queued.gang else 1
-    blocked = quota_blocker(state, queued, ask, members)
-    if blocked is not None:
-        return blocked
     room = Room(state)
     room.ahead = ordering.promises_ahead(state, queued) + besides
-    placements = place_members(state, room, queued, ask, ends_at(state, queued))
+    result = _try_option(state, room, queued, ask)
+    if isinstance(result, Blocked) and not queued.terms.is_plain:
+        for number, option in enumerate(options_of(state, queued, ask)[1:], 1):
+            other = _try_option(state, room, queued, option)
+            if not isinstance(other, Blocked):
+                return [replace(placement, alternative=number) for placement in other]
+        return replace(result, by_others=True)
+    return result
+
+
+def _try_option(state: State, room: Room, queued: Queued, ask: Ask) -> list[Placement] | Blocked:
+    members = members_allowed(state, queued, ask)
+    if isinstance(members, Blocked):
+        return members
+    placements = place_members(state, room, queued, ask, ends_at(state, queued), members)
     return Blocked(lines.ROOM, members) if placements is None else placements
 
 
+def members_allowed(state: State, queued: Queued, ask: Ask) -> int | Blocked:
+    """How many members quotas allow to start at once: one, all of a gang, or of an elastic one as many as they do."""
+    members = queued.count if queued.gang else 1
+    blocked = quota_blocker(state, queued, ask, members)
+    least = queued.terms.gang_min if queued.gang else 0
+    if blocked is None or not least:
+        return members if blocked is None else blocked
+    too_many = members
+    blocked = quota_blocker(state, queued, ask, least)
+    if blocked is not None:
+        return blocked
+    while too_many - least > 1:
+        middle = (least + too_many) // 2
+        if quota_blocker(state, queued, ask, middle) is None:
+            least = middle
+        else:
+            too_many = middle
+    return least
+
+
 def place_members(
-    state: State, room: Room, queued: Queued, ask: Ask, end_ms: int
+    state: State, room: Room, queued: Queued, ask: Ask, end_ms: int, members: int = 0
 ) -> list[Placement] | None:
-    """Where the next member goes, or all members of a gang, that run from now to end_ms; None: there is no room."""
+    """Where the next member goes, or all members of a gang, that run from now to end_ms; None: there is no room.
+
+    members: of a gang, at most so many; 0: all.
+    """
     if not queued.gang:
         placement = place(state, room, ask, end_ms)
         return [placement] if placement else None
-    room, placements = room.copy(), []
-    for _ in range(queued.count):
-        placement = place(state, room, ask, end_ms)
-        if placement is None:
-            return None
-        room.take(ask, placement)
-        placements.append(placement)
-    return placements
+    members = members or queued.count
+    return place_gang(state, room, ask, members, queued.terms.gang_min or members, end_ms)
 
 
 def quota_blocker(state: State, queued: Queued, ask: Ask, members: int) -> Blocked | None:
@@ -131,7 +190,12 @@ def booked_peak(state: State, row: int, column: int, from_ms: int, until_ms: int
 
 def never(state: State, queued: Queued, ask: Ask) -> Rejection | None:
     """Why the request could not start even with nothing else running; None: it could."""
-    members = queued.count if queued.gang else 1
+    refusals = [_never(state, queued, option) for option in options_of(state, queued, ask)]
+    return refusals[0] if all(refusals) else None
+
+
+def _never(state: State, queued: Queued, ask: Ask) -> Rejection | None:
+    members = (queued.terms.gang_min or queued.count) if queued.gang else 1
     quotas = state.quotas
     for row in quotas.chain(quotas.charged_row(queued.agent_type)):
         for column, amount in ask.parts:

@@ -52,6 +52,7 @@ def shape_of(queued: Queued) -> Shape:
         queued.policy,
         queued.count if queued.gang else 0,
         queued.terms,
+        (queued.agent_id, queued.workflow_id) if queued.terms.follows_others else (),
     )
 
 
@@ -75,6 +76,7 @@ class Lines:
     def __init__(self) -> None:
         """Start with none."""
         self.by_shape: dict[Shape, Line] = {}
+        self.followers = 0
         self.status = np.zeros(_SLOTS_MIN, np.int64)
         self.quota_row = np.zeros(_SLOTS_MIN, np.int64)
         # What `ordering` ranks lines by: who is first, its priority, the classes that it has aged, its agent type.
@@ -109,6 +111,7 @@ class Lines:
                     needs[line.slot, column] = amount
                     kinds[column] = None
         line.requests[queued.request_id] = None
+        self.followers += queued.terms.follows_others
         self.turn[line.slot] = line.first
         return line
 
@@ -116,6 +119,7 @@ class Lines:
         """Take a request out of its line; None where nobody is left in it."""
         line = self.of(queued)
         del line.requests[queued.request_id]
+        self.followers -= queued.terms.follows_others
         if line.requests:
             self.turn[line.slot] = line.first
             return line

@@ -33,7 +33,7 @@ import numpy as np
 from raftalloc.core.events import HOUR_MS, Event, Preempting, Queued, Sought
 from raftalloc.core.headroom import Blocked, ask_of, quota_blocker, try_start
 from raftalloc.core.matrix import Column, score_of
-from raftalloc.core.placement import Ask, Placement, Room, choose_devices, place
+from raftalloc.core.placement import Ask, Placement, Room, choose_devices, place, standing
 from raftalloc.core.promises import PROMISES_MAX
 from raftalloc.core.promising import promise_event
 from raftalloc.core.queues import Waiting
@@ -102,7 +102,7 @@ def find(state: State, queued: Queued) -> Plan | None:
     ask = ask_of(state, queued)
     assert isinstance(ask, Ask), "a waiting request asks for known kinds"
     members = queued.count if queued.gang else 1
-    if members > GANG_MAX or not ask.node_parts:
+    if members > GANG_MAX or not ask.node_parts or queued.terms.follows_others:
         return None
     if quota_blocker(state, queued, ask, members) is not None:
         return None
@@ -179,7 +179,7 @@ def _with_victims(
     suppliers = _free_providers(state, room, ask)
     if suppliers is None:
         return None
-    constrained = state.fleet.constraint_mask(ask.constraints)
+    constrained = standing(state, ask)
     best: _Node | None = None
     for node in [n for n in left if constrained[n]][:ROWS_MAX]:
         found = _least_set(state, room, ask, node, _affordable(state, left[node], budget))

@@ -10,7 +10,7 @@ import numpy as np
 from raftalloc.core import rejections
 from raftalloc.core.fleet import Mask
 from raftalloc.core.matrix import Column, exact_sum
-from raftalloc.core.placement import Ask, Room, feasible, possible_members
+from raftalloc.core.placement import Ask, Room, feasible, possible_members, standing
 from raftalloc.core.quantities import DEVICE_UNITS
 from raftalloc.core.rejections import NUMBER_MAX, Rejection
 from raftalloc.core.state import State
@@ -34,7 +34,12 @@ def unsatisfiable(state: State, ask: Ask, members: int) -> Rejection:
     has such devices; count: one member would fit, the gang not; resources: no one node has all kinds.
     """
     fleet = state.fleet
-    matching = np.flatnonzero(fleet.is_node & fleet.constraint_mask(ask.constraints))
+    may = fleet.is_node & fleet.constraint_mask(ask.constraints_and_pool)
+    matching = np.flatnonzero(may & (fleet.taints_minded(ask.terms.tolerations) == 0))
+    if ask.node_parts and not len(matching):
+        away = _kept_away(state, ask, may)
+        if away is not None:
+            return away
     providers = np.array(fleet.providers(), np.int64)
     for column, amount in ask.parts:
         on_node = (column, amount) in ask.node_parts
@@ -63,6 +68,17 @@ def unsatisfiable(state: State, ask: Ask, members: int) -> Rejection:
     )
 
 
+def _kept_away(state: State, ask: Ask, may: Mask) -> Rejection | None:
+    """UNSATISFIABLE for the pool, which has no nodes, or for taints, which all nodes that would do have."""
+    fleet, pool = state.fleet, ask.terms.pool
+    numbers = (("nodes_matching", int(may.sum())),)
+    if pool and not np.any(fleet.is_node & fleet.constraint_mask(ask.constraints_and_pool[-1:])):
+        return Rejection(rejections.UNSATISFIABLE, "pool", pool, numbers)
+    if may.any():
+        return Rejection(rejections.UNSATISFIABLE, "tolerations", "", numbers)
+    return None
+
+
 def off_constraints(
     state: State, column: int, amount: int, *, largest: int, matching: int
 ) -> Rejection:
@@ -84,7 +100,7 @@ def no_capacity(state: State, ask: Ask, members: int) -> Rejection:
     ahead need the room before the request would end.
     """
     fleet = state.fleet
-    ready = fleet.is_node & fleet.is_ready & fleet.constraint_mask(ask.constraints)
+    ready = standing(state, ask)
     nodes = np.flatnonzero(ready)
     providers = np.array([r for r in fleet.providers() if fleet.is_ready[r]], np.int64)
     counts = (("members", members), ("nodes_ready", len(nodes)))

@@ -115,6 +115,10 @@ _SENTENCES_BY_FIELD: Final = {
         "no node that satisfies the constraints could ever serve {asked} of {kind}: "
         "{nodes_matching} do, the largest has {largest}"
     ),
+    (UNSATISFIABLE, "pool"): "no node is in the pool {subject}",
+    (UNSATISFIABLE, "tolerations"): (
+        "each of the {nodes_matching} nodes that would do has a taint that the request does not tolerate"
+    ),
     (UNSATISFIABLE, "gpu_models"): (
         "no node could ever serve {asked} of {kind} on suitable devices: the most on one is {largest}"
     ),
@@ -174,6 +178,8 @@ _REMEDIES_BY_FIELD: Final = {
     (NO_CAPACITY, "extension_ms"): "ask for a shorter extension",
     (UNSATISFIABLE, "constraints"): "drop or widen a constraint, or ask for less",
     (UNSATISFIABLE, "gpu_models"): "accept other gpu_models, or ask for fewer devices",
+    (UNSATISFIABLE, "pool"): "name a pool that is the attribute `pool` of a node, or none",
+    (UNSATISFIABLE, "tolerations"): "tolerate the taint, or offer nodes without it",
     (UNSATISFIABLE, "count"): "ask for a smaller gang, or add nodes",
 }
 CODES: Final = tuple(_SENTENCES)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 
-from raftalloc.core import deadlines
+from raftalloc.core import deadlines, lines
 from raftalloc.core.admission import admit
 from raftalloc.core.booking import complete_window, end_window, open_window
 from raftalloc.core.deadlines import Item
@@ -163,7 +163,8 @@ def _admit(state: State) -> Generator[Event, None, None]:
     """
     blocked, finished = yield from admit(state)
     for slot, stop in blocked.items():
-        state.queue.lines.block(slot, stop.line, stop.quota_row)
+        line = lines.UNKNOWN if stop.by_others else stop.line
+        state.queue.lines.block(slot, line, stop.quota_row)
     if finished:
         state.freed.clear()
 

@@ -52,19 +52,23 @@ class NewerRules(Exception):
 
 @dataclass(slots=True)
 class Freed:
-    """What has got more room since waiting requests were last looked at. everything: look at all of them."""
+    """What has got more room since waiting requests were last looked at. everything: look at all of them.
+
+    granted: something started, and what waits goes by where others live.
+    """
 
     everything: bool = True
     rows: dict[int, None] = field(default_factory=dict)
     quotas: dict[int, None] = field(default_factory=dict)
+    granted: bool = False
 
     def any(self) -> bool:
         """Whether there is a reason to look."""
-        return self.everything or bool(self.rows) or bool(self.quotas)
+        return self.everything or self.granted or bool(self.rows) or bool(self.quotas)
 
     def clear(self) -> None:
         """They have been looked at."""
-        self.everything = False
+        self.everything = self.granted = False
         self.rows.clear()
         self.quotas.clear()
 

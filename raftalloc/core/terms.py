@@ -101,6 +101,11 @@ class Terms:
         """Whether where it may start depends on where others live, not only on what is free."""
         return bool(self.spread or self.affinity)
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether a line knows all that can be in its way: room, or a quota, of one demand."""
+        return not (self.spread or self.affinity or self.alternatives)
+
 
 NO_TERMS: Final = Terms()
 

@@ -14,6 +14,8 @@ from any one. Read `pipeline` first: it is the algorithm.
     providers  which provider serves a cluster-wide kind
     ahead      what windows booked ahead leave of a row
     pipeline   filter, rank, choose
+    topology   spread over domains, affinity and its opposite
+    gang       all members or none, packed or spread
     possible   what an empty fleet could hold
 
 Everything here reads and nothing writes. Cost on the common path: a handful of numpy passes over (rows,), about
@@ -23,9 +25,11 @@ Everything here reads and nothing writes. Cost on the common path: a handful of 
 from raftalloc.core.placement.ask import Ask, compile_ask
 from raftalloc.core.placement.devices import choose_devices, fits_devices
 from raftalloc.core.placement.filters import feasible, filters
+from raftalloc.core.placement.gang import place_gang
 from raftalloc.core.placement.pipeline import choose, fit_in_time, free_until, place
 from raftalloc.core.placement.possible import possible_members
 from raftalloc.core.placement.room import Placement, Room
+from raftalloc.core.placement.topology import standing
 from raftalloc.core.placement.typical import typical_shapes
 
 __all__ = [
@@ -41,6 +45,8 @@ __all__ = [
     "fits_devices",
     "free_until",
     "place",
+    "place_gang",
     "possible_members",
+    "standing",
     "typical_shapes",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from raftalloc.core.commands import FGD, LEAST_WASTE, POLICY_NUMBERS, Constraint
+from raftalloc.core.commands import FGD, IN, LEAST_WASTE, POLICY_NUMBERS, Constraint
 from raftalloc.core.quantities import GPU, NODE, Vector, scope_of
 from raftalloc.core.state import CACHE_MAX, State
 from raftalloc.core.terms import NO_TERMS, Terms
@@ -27,6 +27,13 @@ class Ask:
     def parts(self) -> tuple[tuple[int, int], ...]:
         """(column, amount) of every kind."""
         return self.node_parts + self.provider_parts
+
+    @property
+    def constraints_and_pool(self) -> tuple[Constraint, ...]:
+        """The constraints, the pool among them: it is an attribute of nodes."""
+        if not self.terms.pool:
+            return self.constraints
+        return (*self.constraints, Constraint("pool", IN, (self.terms.pool,)))
 
     @property
     def scorers(self) -> tuple[tuple[int, int], ...]:

@@ -14,7 +14,7 @@ def possible_members(state: State, ask: Ask) -> int:
 
     Exact: members are equal.
     """
-    key = (ask.demand, ask.models, ask.constraints)
+    key = (ask.demand, ask.models, ask.constraints, ask.terms)
     known = state.possible.get(key)
     if known is not None:
         assert isinstance(known, int), "only counts are kept there"
@@ -34,7 +34,8 @@ def possible_members(state: State, ask: Ask) -> int:
 
 def _possible_on_nodes(state: State, ask: Ask) -> int:
     fleet = state.fleet
-    mask = fleet.is_node & fleet.constraint_mask(ask.constraints)
+    mask = fleet.is_node & fleet.constraint_mask(ask.constraints_and_pool)
+    mask &= fleet.taints_minded(ask.terms.tolerations) == 0
     rows = np.flatnonzero(mask)
     members = np.full(len(rows), 1 << 40, np.int64)
     for column, amount in ask.node_parts:

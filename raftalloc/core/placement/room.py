@@ -12,17 +12,21 @@ from raftalloc.core.state import State
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Where one member goes. node: row or -1. suppliers: row per column. devices: (device number, units)."""
+    """Where one member goes. node: row or -1. suppliers: row per column. devices: (device number, units).
+
+    alternative: which of the request's it is placed by, from 1; 0: its first demand.
+    """
 
     node: int
     suppliers: dict[int, int]
     devices: tuple[tuple[int, int], ...]
+    alternative: int = 0
 
 
 class Room:
     """What is free, as a decision sees it: the state's own arrays, or a copy that a plan may take from."""
 
-    __slots__ = ("ahead", "device_free", "free", "planned", "score", "weights")
+    __slots__ = ("ahead", "device_free", "free", "nodes", "planned", "score", "weights")
 
     def __init__(self, state: State) -> None:
         """See the state as it is; nothing is copied. `ahead`: promises that must be kept.
@@ -36,6 +40,8 @@ class Room:
         self.device_free = state.fleet.device_free
         # How much a plan has taken, by column.
         self.planned: dict[int, int] = {}
+        # The nodes of the members that it has placed.
+        self.nodes: list[int] = []
 
     def copy(self) -> Room:
         """A room of one's own, to plan several members in."""
@@ -46,6 +52,7 @@ class Room:
         twin.weights = self.weights
         twin.device_free = self.device_free.copy()
         twin.planned = dict(self.planned)
+        twin.nodes = list(self.nodes)
         return twin
 
     def take(self, ask: Ask, placement: Placement) -> None:
@@ -55,6 +62,7 @@ class Room:
             self.planned[column] = self.planned.get(column, 0) + amount
         if placement.node >= 0:
             row = placement.node
+            self.nodes.append(row)
             self.score[row] = score_of(self.free[row], self.weights)
             for device, amount in placement.devices:
                 self.device_free[row, device] -= amount
