@@ -23,6 +23,14 @@ if TYPE_CHECKING:
         Refusal,
         UtilizationMetrics,
     )
+    from raftalloc.client.terms import (
+        Affinity,
+        Alternative,
+        GangLayout,
+        Spread,
+        Terms,
+        Toleration,
+    )
     from raftalloc.errors import (
         Compacted,
         ConfigError,
@@ -45,13 +53,16 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Affinity": "raftalloc.client.terms",
     "Allocation": "raftalloc.client.allocation",
+    "Alternative": "raftalloc.client.terms",
     "Client": "raftalloc.client.client",
     "Compacted": "raftalloc.errors",
     "ConfigError": "raftalloc.errors",
     "Constraint": "raftalloc.client.requests",
     "DataDirectoryError": "raftalloc.errors",
     "Forbidden": "raftalloc.errors",
+    "GangLayout": "raftalloc.client.terms",
     "HistoryRecord": "raftalloc.client.results",
     "InvalidRequest": "raftalloc.errors",
     "KindQuota": "raftalloc.client.results",
@@ -72,22 +83,28 @@ _HOMES = {
     "Reservation": "raftalloc.client.reservation",
     "ResourceManager": "raftalloc.manager",
     "ResourceRequest": "raftalloc.client.requests",
+    "Spread": "raftalloc.client.terms",
     "SyncAllocation": "raftalloc.manager",
     "SyncResourceManager": "raftalloc.manager",
+    "Terms": "raftalloc.client.terms",
     "TlsFiles": "raftalloc.security.files",
+    "Toleration": "raftalloc.client.terms",
     "Unauthenticated": "raftalloc.errors",
     "Unavailable": "raftalloc.errors",
     "UtilizationMetrics": "raftalloc.client.results",
 }
 
 __all__ = [
+    "Affinity",
     "Allocation",
+    "Alternative",
     "Client",
     "Compacted",
     "ConfigError",
     "Constraint",
     "DataDirectoryError",
     "Forbidden",
+    "GangLayout",
     "HistoryRecord",
     "InvalidRequest",
     "KindQuota",
@@ -108,9 +125,12 @@ __all__ = [
     "Reservation",
     "ResourceManager",
     "ResourceRequest",
+    "Spread",
     "SyncAllocation",
     "SyncResourceManager",
+    "Terms",
     "TlsFiles",
+    "Toleration",
     "Unauthenticated",
     "Unavailable",
     "UtilizationMetrics",

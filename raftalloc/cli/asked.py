@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from raftalloc.api.v1 import allocator_pb2, types_pb2
-from raftalloc.cli import arguments
+from raftalloc.cli import arguments, terms
 from raftalloc.errors import InvalidRequest
 
 _PANEL = "The request"
@@ -104,6 +104,16 @@ class RequestOptions:
             rich_help_panel=_PANEL,
         ),
     ] = False
+    pool: Annotated[str, typer.Option(help="Only nodes of this pool.", rich_help_panel=_PANEL)] = ""
+    term: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="TERM",
+            help="label:app=web, tolerate:gpu=yes, spread:zone:app=web, near:rack:app=db, away:rack:app=db, "
+            "else:gpu=2;T4, scorer:fgd=2, min:3, layout:pack:zone; repeatable (docs/policies.md).",
+            rich_help_panel=_PANEL,
+        ),
+    ] = None
 
 
 def request_of(resources: list[str], options: RequestOptions) -> allocator_pb2.AllocateRequest:
@@ -126,4 +136,5 @@ def request_of(resources: list[str], options: RequestOptions) -> allocator_pb2.A
         policy=options.policy.message if options.policy else types_pb2.POLICY_UNSPECIFIED,
         reservation_id=options.reservation,
         non_preemptible=options.non_preemptible,
+        terms=terms.terms_of(options.pool, options.term or []),
     )

@@ -94,6 +94,14 @@ def register(
         list[str] | None,
         typer.Option("--attribute", "-a", metavar="KEY=VALUE", help="May be repeated."),
     ] = None,
+    taint: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="Keeps away who does not tolerate it."),
+    ] = None,
+    soft_taint: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="They stay away from it while they can."),
+    ] = None,
     provider: Annotated[
         bool, typer.Option("--provider", help="Cluster-wide: db_connections, api_quota ...")
     ] = False,
@@ -114,6 +122,8 @@ def register(
         devices=devices,
         attributes=arguments.attributes(attribute or []),
         static=static,
+        taints=arguments.attributes(taint or []),
+        soft_taints=arguments.attributes(soft_taint or []),
     )
     answer = connection.ask(lambda client: client.fleet.register_node(request))
     connection.show(answer, lambda: _draw_node(answer.node))

@@ -14,6 +14,7 @@ from raftalloc.api.v1 import reservations_pb2, types_pb2
 from raftalloc.api.v1.allocator_pb2 import AllocateRequest
 from raftalloc.client.names import check_name
 from raftalloc.client.quantities import Amount, vector_of
+from raftalloc.client.terms import Terms
 from raftalloc.client.times import Length, Moment, length_ms, moment_ms
 from raftalloc.core.quantities import DEVICE_UNITS, GPU, text_of
 from raftalloc.errors import InvalidRequest
@@ -98,6 +99,7 @@ class ResourceRequest:
     count, gang: that many equal allocations, each of which may start alone; a gang starts whole or not.
     reservation_id: draw from this reservation while its window is open.
     non_preemptible: never a victim of preemption.
+    terms: pools, taints, labels, spread, affinity, gang layouts, alternatives.
     idempotency_key: a name of your own for this attempt; the same again is answered as the first time.
     """
 
@@ -115,6 +117,7 @@ class ResourceRequest:
     gang: bool = False
     policy: Policy = Policy.DEFAULT
     reservation_id: int = 0
+    terms: Terms | None = None
     idempotency_key: str = field(default="", repr=False)
     non_preemptible: bool = False
 
@@ -140,6 +143,7 @@ class ResourceRequest:
             wait_ms=length_ms(self.wait, field="wait"),
             policy=types_pb2.Policy.ValueType(member_of(Policy, self.policy, field="policy")),
             reservation_id=_whole(self.reservation_id, "reservation_id", 0, (1 << 63) - 1),
+            terms=self.terms.to_message() if self.terms else None,
             idempotency=types_pb2.Idempotency(key=key) if key else None,
         )
 

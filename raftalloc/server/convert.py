@@ -26,7 +26,7 @@ from raftalloc.core.quantities import (
     text_of,
 )
 from raftalloc.errors import InvalidRequest
-from raftalloc.server import checks
+from raftalloc.server import checks, convert_terms
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -117,6 +117,7 @@ def allocate(request: allocator_pb2.AllocateRequest, default_policy: int) -> com
     agent_id = checks.required_name("agent_id", request.agent_id)
     agent_type = checks.name("agent_type", request.agent_type)
     demand, models = _demand(request.resources, request.gpu_models)
+    terms = convert_terms.terms_of(request.terms, _demand, count=count, gang=request.gang)
     return commands.Allocate(
         agent_id=agent_id,
         agent_type=agent_type or agent_type_of(agent_id),
@@ -133,6 +134,7 @@ def allocate(request: allocator_pb2.AllocateRequest, default_policy: int) -> com
         policy=_policy(request.policy, default_policy),
         reservation_id=checks.identifier("reservation_id", request.reservation_id),
         protected=request.non_preemptible,
+        terms=terms,
     )
 
 
@@ -241,6 +243,16 @@ def register_node(request: fleet_pb2.RegisterNodeRequest) -> commands.RegisterNo
         devices=devices,
         attributes=attributes,
         static=request.static,
+        taints=_taints("taints", request.taints),
+        soft_taints=_taints("soft_taints", request.soft_taints),
+    )
+
+
+def _taints(field: str, taints: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    checks.at_most(field, taints, convert_terms.TOLERATIONS_MAX)
+    return tuple(
+        (checks.required_name(field, key), checks.name(f"{field}.{key}", value))
+        for key, value in sorted(taints.items())
     )
 
 

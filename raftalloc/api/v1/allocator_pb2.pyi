@@ -102,6 +102,7 @@ class AllocateRequest(_message.Message):
     RESERVATION_ID_FIELD_NUMBER: _builtins.int
     IDEMPOTENCY_FIELD_NUMBER: _builtins.int
     NON_PREEMPTIBLE_FIELD_NUMBER: _builtins.int
+    TERMS_FIELD_NUMBER: _builtins.int
     agent_id: _builtins.str
     """required"""
     agent_type: _builtins.str
@@ -139,6 +140,10 @@ class AllocateRequest(_message.Message):
 
     @_builtins.property
     def idempotency(self) -> _types_pb2.Idempotency: ...
+    @_builtins.property
+    def terms(self) -> _types_pb2.Terms:
+        """where it may stand: pools, taints, others, layouts of gangs; alternatives"""
+
     def __init__(
         self,
         *,
@@ -158,10 +163,11 @@ class AllocateRequest(_message.Message):
         reservation_id: _builtins.int = ...,
         idempotency: _types_pb2.Idempotency | None = ...,
         non_preemptible: _builtins.bool = ...,
+        terms: _types_pb2.Terms | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["idempotency", b"idempotency"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["idempotency", b"idempotency", "terms", b"terms"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "agent_type", b"agent_type", "constraints", b"constraints", "count", b"count", "duration_ms", b"duration_ms", "gang", b"gang", "gpu_models", b"gpu_models", "idempotency", b"idempotency", "lease_ttl_ms", b"lease_ttl_ms", "non_preemptible", b"non_preemptible", "policy", b"policy", "priority", b"priority", "reservation_id", b"reservation_id", "resources", b"resources", "wait_ms", b"wait_ms", "workflow_id", b"workflow_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "agent_type", b"agent_type", "constraints", b"constraints", "count", b"count", "duration_ms", b"duration_ms", "gang", b"gang", "gpu_models", b"gpu_models", "idempotency", b"idempotency", "lease_ttl_ms", b"lease_ttl_ms", "non_preemptible", b"non_preemptible", "policy", b"policy", "priority", b"priority", "reservation_id", b"reservation_id", "resources", b"resources", "terms", b"terms", "wait_ms", b"wait_ms", "workflow_id", b"workflow_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

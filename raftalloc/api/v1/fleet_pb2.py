@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from raftalloc.api.v1 import types_pb2 as raftalloc_dot_api_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1craftalloc/api/v1/fleet.proto\x12\x10raftalloc.api.v1\x1a\x1craftalloc/api/v1/types.proto\"\xce\x05\n\x04Node\x12\x0f\n\x07node_id\x18\x01 \x01(\t\x12\x10\n\x08provider\x18\x02 \x01(\x08\x12+\n\x05state\x18\x03 \x01(\x0e\x32\x1c.raftalloc.api.v1.Node.State\x12\x36\n\x08\x63\x61pacity\x18\x04 \x03(\x0b\x32$.raftalloc.api.v1.Node.CapacityEntry\x12.\n\x04used\x18\x05 \x03(\x0b\x32 .raftalloc.api.v1.Node.UsedEntry\x12\x36\n\x08reserved\x18\x06 \x03(\x0b\x32$.raftalloc.api.v1.Node.ReservedEntry\x12)\n\x07\x64\x65vices\x18\x07 \x03(\x0b\x32\x18.raftalloc.api.v1.Device\x12:\n\nattributes\x18\x08 \x03(\x0b\x32&.raftalloc.api.v1.Node.AttributesEntry\x12\x0e\n\x06static\x18\t \x01(\x08\x12\x19\n\x11\x64rain_deadline_ms\x18\n \x01(\x03\x12\x19\n\x11\x61llocations_count\x18\x0b \x01(\x03\x1a/\n\rCapacityEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\x1a+\n\tUsedEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\x1a/\n\rReservedEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\x1a\x31\n\x0f\x41ttributesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"g\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bSTATE_READY\x10\x01\x12\x12\n\x0eSTATE_CORDONED\x10\x02\x12\x12\n\x0eSTATE_DRAINING\x10\x03\x12\x0e\n\nSTATE_LOST\x10\x04\"%\n\x06\x44\x65vice\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0c\n\x04used\x18\x02 \x01(\x03\"\x83\x03\n\x13RegisterNodeRequest\x12\x0f\n\x07node_id\x18\x01 \x01(\t\x12\x10\n\x08provider\x18\x02 \x01(\x08\x12\x45\n\x08\x63\x61pacity\x18\x03 \x03(\x0b\x32\x33.raftalloc.api.v1.RegisterNodeRequest.CapacityEntry\x12\x0f\n\x07\x64\x65vices\x18\x04 \x03(\t\x12I\n\nattributes\x18\x05 \x03(\x0b\x32\x35.raftalloc.api.v1.RegisterNodeRequest.AttributesEntry\x12\x0e\n\x06static\x18\x06 \x01(\x08\x12\x32\n\x0bidempotency\x18\x07 \x01(\x0b\x32\x1d.raftalloc.api.v1.Idempotency\x1a/\n\rCapacityEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\x1a\x31\n\x0f\x41ttributesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"i\n\x14RegisterNodeResponse\x12$\n\x04node\x18\x01 \x01(\x0b\x32\x16.raftalloc.api.v1.Node\x12\r\n\x05index\x18\x02 \x01(\x03\x12\x1c\n\x14heartbeat_timeout_ms\x18\x03 \x01(\x03\"$\n\x10HeartbeatRequest\x12\x10\n\x08node_ids\x18\x01 \x03(\t\"-\n\x11HeartbeatResponse\x12\x18\n\x10unknown_node_ids\x18\x01 \x03(\t\"T\n\rCordonRequest\x12\x0f\n\x07node_id\x18\x01 \x01(\t\x12\x32\n\x0bidempotency\x18\x02 \x01(\x0b\x32\x1d.raftalloc.api.v1.Idempotency\"V\n\x0fUncordonRequest\x12\x0f\n\x07node_id\x18\x01 \x01(\t\x12\x32\n\x0bidempotency\x18\x02 \x01(\x0b\x32\x1d.raftalloc.api.v1.Idempotency\"h\n\x0c\x44rainRequest\x12\x0f\n\x07node_id\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65\x61\x64line_ms\x18\x02 \x01(\x03\x12\x32\n\x0bidempotency\x18\x03 \x01(\x0b\x32\x1d.raftalloc.api.v1.Idempotency\"g\n\x11RemoveNodeRequest\x12\x0f\n\x07node_id\x18\x01 \x01(\t\x12\r\n\x05\x66orce\x18\x02 \x01(\x08\x12\x32\n\x0bidempotency\x18\x03 \x01(\x0b\x32\x1d.raftalloc.api.v1.Idempotency\"#\n\x12NodeChangeResponse\x12\r\n\x05index\x18\x01 \x01(\x03\"\x88\x01\n\x10ListNodesRequest\x12\x0f\n\x07node_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_after\x18\x03 \x01(\t\x12\x16\n\x0eproviders_only\x18\x04 \x01(\x08\x12\x10\n\x08\x61t_index\x18\x05 \x01(\x03\x12\x12\n\nat_time_ms\x18\x06 \x01(\x03\"b\n\x11ListNodesResponse\x12%\n\x05nodes\x18\x01 \x03(\x0b\x32\x16.raftalloc.api.v1.Node\x12\x17\n\x0fnext_page_after\x18\x02 \x01(\t\x12\r\n\x05index\x18\x03 \x01(\x03\x32\xe0\x04\n\x05\x46leet\x12]\n\x0cRegisterNode\x12%.raftalloc.api.v1.RegisterNodeRequest\x1a&.raftalloc.api.v1.RegisterNodeResponse\x12T\n\tHeartbeat\x12\".raftalloc.api.v1.HeartbeatRequest\x1a#.raftalloc.api.v1.HeartbeatResponse\x12O\n\x06\x43ordon\x12\x1f.raftalloc.api.v1.CordonRequest\x1a$.raftalloc.api.v1.NodeChangeResponse\x12S\n\x08Uncordon\x12!.raftalloc.api.v1.UncordonRequest\x1a$.raftalloc.api.v1.NodeChangeResponse\x12M\n\x05\x44rain\x12\x1e.raftalloc.api.v1.DrainRequest\x1a$.raftalloc.api.v1.NodeChangeResponse\x12W\n\nRemoveNode\x12#.raftalloc.api.v1.RemoveNodeRequest\x1a$.raftalloc.api.v1.NodeChangeResponse\x12T\n\tListNodes\x12\".raftalloc.api.v1.ListNodesRequest\x1a#.raftalloc.api.v1.ListNodesResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1craftalloc/api/v1/fleet.proto\x12\x10raftalloc.api.v1\x1a\x1craftalloc/api/v1/types.proto\"\xce\x05\n\x04Node\x12\x0f\n\x07node_id\x18\x01 \x01(\t\x12\x10\n\x08provider\x18\x02 \x01(\x08\x12+\n\x05state\x18\x03 \x01(\x0e\x32\x1c.raftalloc.api.v1.Node.State\x12\x36\n\x08\x63\x61pacity\x18\x04 \x03(\x0b\x32$.raftalloc.api.v1.Node.CapacityEntry\x12.\n\x04used\x18\x05 \x03(\x0b\x32 .raftalloc.api.v1.Node.UsedEntry\x12\x36\n\x08reserved\x18\x06 \x03(\x0b\x32$.raftalloc.api.v1.Node.ReservedEntry\x12)\n\x07\x64\x65vices\x18\x07 \x03(\x0b\x32\x18.raftalloc.api.v1.Device\x12:\n\nattributes\x18\x08 \x03(\x0b\x32&.raftalloc.api.v1.Node.AttributesEntry\x12\x0e\n\x06static\x18\t \x01(\x08\x12\x19\n\x11\x64rain_deadline_ms\x18\n \x01(\x03\x12\x19\n\x11\x61llocations_count\x18\x0b \x01(\x03\x1a/\n\rCapacityEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\x1a+\n\tUsedEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\x1a/\n\rReservedEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\x1a\x31\n\x0f\x41ttributesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"g\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bSTATE_READY\x10\x01\x12\x12\n\x0eSTATE_CORDONED\x10\x02\x12\x12\n\x0eSTATE_DRAINING\x10\x03\x12\x0e\n\nSTATE_LOST\x10\x04\"%\n\x06\x44\x65vice\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0c\n\x04used\x18\x02 \x01(\x03\"\xf4\x04\n\x13RegisterNodeRequest\x12\x0f\n\x07node_id\x18\x01 \x01(\t\x12\x10\n\x08provider\x18\x02 \x01(\x08\x12\x45\n\x08\x63\x61pacity\x18\x03 \x03(\x0b\x32\x33.raftalloc.api.v1.RegisterNodeRequest.CapacityEntry\x12\x0f\n\x07\x64\x65vices\x18\x04 \x03(\t\x12I\n\nattributes\x18\x05 \x03(\x0b\x32\x35.raftalloc.api.v1.RegisterNodeRequest.AttributesEntry\x12\x0e\n\x06static\x18\x06 \x01(\x08\x12\x32\n\x0bidempotency\x18\x07 \x01(\x0b\x32\x1d.raftalloc.api.v1.Idempotency\x12\x41\n\x06taints\x18\x08 \x03(\x0b\x32\x31.raftalloc.api.v1.RegisterNodeRequest.TaintsEntry\x12J\n\x0bsoft_taints\x18\t \x03(\x0b\x32\x35.raftalloc.api.v1.RegisterNodeRequest.SoftTaintsEntry\x1a/\n\rCapacityEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\x1a\x31\n\x0f\x41ttributesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a-\n\x0bTaintsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a\x31\n\x0fSoftTaintsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"i\n\x14RegisterNodeResponse\x12$\n\x04node\x18\x01 \x01(\x0b\x32\x16.raftalloc.api.v1.Node\x12\r\n\x05index\x18\x02 \x01(\x03\x12\x1c\n\x14heartbeat_timeout_ms\x18\x03 \x01(\x03\"$\n\x10HeartbeatRequest\x12\x10\n\x08node_ids\x18\x01 \x03(\t\"-\n\x11HeartbeatResponse\x12\x18\n\x10unknown_node_ids\x18\x01 \x03(\t\"T\n\rCordonRequest\x12\x0f\n\x07node_id\x18\x01 \x01(\t\x12\x32\n\x0bidempotency\x18\x02 \x01(\x0b\x32\x1d.raftalloc.api.v1.Idempotency\"V\n\x0fUncordonRequest\x12\x0f\n\x07node_id\x18\x01 \x01(\t\x12\x32\n\x0bidempotency\x18\x02 \x01(\x0b\x32\x1d.raftalloc.api.v1.Idempotency\"h\n\x0c\x44rainRequest\x12\x0f\n\x07node_id\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65\x61\x64line_ms\x18\x02 \x01(\x03\x12\x32\n\x0bidempotency\x18\x03 \x01(\x0b\x32\x1d.raftalloc.api.v1.Idempotency\"g\n\x11RemoveNodeRequest\x12\x0f\n\x07node_id\x18\x01 \x01(\t\x12\r\n\x05\x66orce\x18\x02 \x01(\x08\x12\x32\n\x0bidempotency\x18\x03 \x01(\x0b\x32\x1d.raftalloc.api.v1.Idempotency\"#\n\x12NodeChangeResponse\x12\r\n\x05index\x18\x01 \x01(\x03\"\x88\x01\n\x10ListNodesRequest\x12\x0f\n\x07node_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_after\x18\x03 \x01(\t\x12\x16\n\x0eproviders_only\x18\x04 \x01(\x08\x12\x10\n\x08\x61t_index\x18\x05 \x01(\x03\x12\x12\n\nat_time_ms\x18\x06 \x01(\x03\"b\n\x11ListNodesResponse\x12%\n\x05nodes\x18\x01 \x03(\x0b\x32\x16.raftalloc.api.v1.Node\x12\x17\n\x0fnext_page_after\x18\x02 \x01(\t\x12\r\n\x05index\x18\x03 \x01(\x03\x32\xe0\x04\n\x05\x46leet\x12]\n\x0cRegisterNode\x12%.raftalloc.api.v1.RegisterNodeRequest\x1a&.raftalloc.api.v1.RegisterNodeResponse\x12T\n\tHeartbeat\x12\".raftalloc.api.v1.HeartbeatRequest\x1a#.raftalloc.api.v1.HeartbeatResponse\x12O\n\x06\x43ordon\x12\x1f.raftalloc.api.v1.CordonRequest\x1a$.raftalloc.api.v1.NodeChangeResponse\x12S\n\x08Uncordon\x12!.raftalloc.api.v1.UncordonRequest\x1a$.raftalloc.api.v1.NodeChangeResponse\x12M\n\x05\x44rain\x12\x1e.raftalloc.api.v1.DrainRequest\x1a$.raftalloc.api.v1.NodeChangeResponse\x12W\n\nRemoveNode\x12#.raftalloc.api.v1.RemoveNodeRequest\x1a$.raftalloc.api.v1.NodeChangeResponse\x12T\n\tListNodes\x12\".raftalloc.api.v1.ListNodesRequest\x1a#.raftalloc.api.v1.ListNodesResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -44,6 +44,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_REGISTERNODEREQUEST_CAPACITYENTRY']._serialized_options = b'8\001'
   _globals['_REGISTERNODEREQUEST_ATTRIBUTESENTRY']._loaded_options = None
   _globals['_REGISTERNODEREQUEST_ATTRIBUTESENTRY']._serialized_options = b'8\001'
+  _globals['_REGISTERNODEREQUEST_TAINTSENTRY']._loaded_options = None
+  _globals['_REGISTERNODEREQUEST_TAINTSENTRY']._serialized_options = b'8\001'
+  _globals['_REGISTERNODEREQUEST_SOFTTAINTSENTRY']._loaded_options = None
+  _globals['_REGISTERNODEREQUEST_SOFTTAINTSENTRY']._serialized_options = b'8\001'
   _globals['_NODE']._serialized_start=81
   _globals['_NODE']._serialized_end=799
   _globals['_NODE_CAPACITYENTRY']._serialized_start=502
@@ -59,31 +63,35 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DEVICE']._serialized_start=801
   _globals['_DEVICE']._serialized_end=838
   _globals['_REGISTERNODEREQUEST']._serialized_start=841
-  _globals['_REGISTERNODEREQUEST']._serialized_end=1228
+  _globals['_REGISTERNODEREQUEST']._serialized_end=1469
   _globals['_REGISTERNODEREQUEST_CAPACITYENTRY']._serialized_start=502
   _globals['_REGISTERNODEREQUEST_CAPACITYENTRY']._serialized_end=549
   _globals['_REGISTERNODEREQUEST_ATTRIBUTESENTRY']._serialized_start=645
   _globals['_REGISTERNODEREQUEST_ATTRIBUTESENTRY']._serialized_end=694
-  _globals['_REGISTERNODERESPONSE']._serialized_start=1230
-  _globals['_REGISTERNODERESPONSE']._serialized_end=1335
-  _globals['_HEARTBEATREQUEST']._serialized_start=1337
-  _globals['_HEARTBEATREQUEST']._serialized_end=1373
-  _globals['_HEARTBEATRESPONSE']._serialized_start=1375
-  _globals['_HEARTBEATRESPONSE']._serialized_end=1420
-  _globals['_CORDONREQUEST']._serialized_start=1422
-  _globals['_CORDONREQUEST']._serialized_end=1506
-  _globals['_UNCORDONREQUEST']._serialized_start=1508
-  _globals['_UNCORDONREQUEST']._serialized_end=1594
-  _globals['_DRAINREQUEST']._serialized_start=1596
-  _globals['_DRAINREQUEST']._serialized_end=1700
-  _globals['_REMOVENODEREQUEST']._serialized_start=1702
-  _globals['_REMOVENODEREQUEST']._serialized_end=1805
-  _globals['_NODECHANGERESPONSE']._serialized_start=1807
-  _globals['_NODECHANGERESPONSE']._serialized_end=1842
-  _globals['_LISTNODESREQUEST']._serialized_start=1845
-  _globals['_LISTNODESREQUEST']._serialized_end=1981
-  _globals['_LISTNODESRESPONSE']._serialized_start=1983
-  _globals['_LISTNODESRESPONSE']._serialized_end=2081
-  _globals['_FLEET']._serialized_start=2084
-  _globals['_FLEET']._serialized_end=2692
+  _globals['_REGISTERNODEREQUEST_TAINTSENTRY']._serialized_start=1373
+  _globals['_REGISTERNODEREQUEST_TAINTSENTRY']._serialized_end=1418
+  _globals['_REGISTERNODEREQUEST_SOFTTAINTSENTRY']._serialized_start=1420
+  _globals['_REGISTERNODEREQUEST_SOFTTAINTSENTRY']._serialized_end=1469
+  _globals['_REGISTERNODERESPONSE']._serialized_start=1471
+  _globals['_REGISTERNODERESPONSE']._serialized_end=1576
+  _globals['_HEARTBEATREQUEST']._serialized_start=1578
+  _globals['_HEARTBEATREQUEST']._serialized_end=1614
+  _globals['_HEARTBEATRESPONSE']._serialized_start=1616
+  _globals['_HEARTBEATRESPONSE']._serialized_end=1661
+  _globals['_CORDONREQUEST']._serialized_start=1663
+  _globals['_CORDONREQUEST']._serialized_end=1747
+  _globals['_UNCORDONREQUEST']._serialized_start=1749
+  _globals['_UNCORDONREQUEST']._serialized_end=1835
+  _globals['_DRAINREQUEST']._serialized_start=1837
+  _globals['_DRAINREQUEST']._serialized_end=1941
+  _globals['_REMOVENODEREQUEST']._serialized_start=1943
+  _globals['_REMOVENODEREQUEST']._serialized_end=2046
+  _globals['_NODECHANGERESPONSE']._serialized_start=2048
+  _globals['_NODECHANGERESPONSE']._serialized_end=2083
+  _globals['_LISTNODESREQUEST']._serialized_start=2086
+  _globals['_LISTNODESREQUEST']._serialized_end=2222
+  _globals['_LISTNODESRESPONSE']._serialized_start=2224
+  _globals['_LISTNODESRESPONSE']._serialized_end=2322
+  _globals['_FLEET']._serialized_start=2325
+  _globals['_FLEET']._serialized_end=2933
 # @@protoc_insertion_point(module_scope)

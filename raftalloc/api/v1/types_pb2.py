@@ -24,39 +24,63 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1craftalloc/api/v1/types.proto\x12\x10raftalloc.api.v1\"\xe6\x01\n\nConstraint\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x37\n\x08operator\x18\x02 \x01(\x0e\x32%.raftalloc.api.v1.Constraint.Operator\x12\x0e\n\x06values\x18\x03 \x03(\t\"\x81\x01\n\x08Operator\x12\x18\n\x14OPERATOR_UNSPECIFIED\x10\x00\x12\x0f\n\x0bOPERATOR_IN\x10\x01\x12\x13\n\x0fOPERATOR_NOT_IN\x10\x02\x12\x13\n\x0fOPERATOR_EXISTS\x10\x03\x12\x0f\n\x0bOPERATOR_GT\x10\x04\x12\x0f\n\x0bOPERATOR_LT\x10\x05\"=\n\x0bIdempotency\x12\x0f\n\x07session\x18\x01 \x01(\x03\x12\x10\n\x08sequence\x18\x02 \x01(\x03\x12\x0b\n\x03key\x18\x03 \x01(\t\"\xb4\x01\n\tRejection\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\r\n\x05\x66ield\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x0e\n\x06remedy\x18\x04 \x01(\t\x12\x39\n\x07numbers\x18\x05 \x03(\x0b\x32(.raftalloc.api.v1.Rejection.NumbersEntry\x1a.\n\x0cNumbersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"\x92\x07\n\nAllocation\x12\n\n\x02id\x18\x01 \x01(\x03\x12\x12\n\nrequest_id\x18\x02 \x01(\x03\x12\x31\n\x05state\x18\x03 \x01(\x0e\x32\".raftalloc.api.v1.Allocation.State\x12\x10\n\x08\x61gent_id\x18\x04 \x01(\t\x12\x12\n\nagent_type\x18\x05 \x01(\t\x12\x13\n\x0bworkflow_id\x18\x06 \x01(\t\x12\x11\n\tprincipal\x18\x07 \x01(\t\x12,\n\x08priority\x18\x08 \x01(\x0e\x32\x1a.raftalloc.api.v1.Priority\x12>\n\tresources\x18\t \x03(\x0b\x32+.raftalloc.api.v1.Allocation.ResourcesEntry\x12\x0f\n\x07node_id\x18\n \x01(\t\x12>\n\tsuppliers\x18\x0b \x03(\x0b\x32+.raftalloc.api.v1.Allocation.SuppliersEntry\x12\x0f\n\x07\x64\x65vices\x18\x0c \x03(\x05\x12\x15\n\rfencing_token\x18\r \x01(\x03\x12\x12\n\ngranted_ms\x18\x0e \x01(\x03\x12\x12\n\nexpires_ms\x18\x0f \x01(\x03\x12\x0f\n\x07\x65nds_ms\x18\x10 \x01(\x03\x12\x14\n\x0clease_ttl_ms\x18\x11 \x01(\x03\x12\x16\n\x0ereservation_id\x18\x12 \x01(\x03\x12\r\n\x05index\x18\x13 \x01(\x03\x12\x12\n\nend_reason\x18\x14 \x01(\t\x12\x10\n\x08\x65nded_ms\x18\x15 \x01(\x03\x12\x10\n\x08position\x18\x16 \x01(\x03\x12\x13\n\x0b\x64\x65\x61\x64line_ms\x18\x17 \x01(\x03\x12\x11\n\tqueued_ms\x18\x18 \x01(\x03\x12\x15\n\rwaiting_count\x18\x19 \x01(\x03\x12\x12\n\npreempt_ms\x18< \x01(\x03\x12\x14\n\x0cpreemptor_id\x18= \x01(\x03\x12\x17\n\x0fnon_preemptible\x18> \x01(\x08\x1a\x30\n\x0eResourcesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\x1a\x30\n\x0eSuppliersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"h\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x0e\n\nSTATE_LIVE\x10\x01\x12\x11\n\rSTATE_WAITING\x10\x02\x12\x0f\n\x0bSTATE_ENDED\x10\x03\x12\x14\n\x10STATE_PREEMPTING\x10\x04*u\n\x08Priority\x12\x18\n\x14PRIORITY_UNSPECIFIED\x10\x00\x12\x10\n\x0cPRIORITY_LOW\x10\x01\x12\x13\n\x0fPRIORITY_MEDIUM\x10\x02\x12\x11\n\rPRIORITY_HIGH\x10\x03\x12\x15\n\x11PRIORITY_CRITICAL\x10\x04*\xb1\x01\n\x06Policy\x12\x16\n\x12POLICY_UNSPECIFIED\x10\x00\x12\x13\n\x0fPOLICY_BEST_FIT\x10\x01\x12\x14\n\x10POLICY_FIRST_FIT\x10\x02\x12\x14\n\x10POLICY_WORST_FIT\x10\x03\x12\x13\n\x0fPOLICY_BALANCED\x10\x04\x12\x0e\n\nPOLICY_FGD\x10\x05\x12\x11\n\rPOLICY_SPREAD\x10\x06\x12\x16\n\x12POLICY_LEAST_WASTE\x10\x07\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1craftalloc/api/v1/types.proto\x12\x10raftalloc.api.v1\"\xe6\x01\n\nConstraint\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x37\n\x08operator\x18\x02 \x01(\x0e\x32%.raftalloc.api.v1.Constraint.Operator\x12\x0e\n\x06values\x18\x03 \x03(\t\"\x81\x01\n\x08Operator\x12\x18\n\x14OPERATOR_UNSPECIFIED\x10\x00\x12\x0f\n\x0bOPERATOR_IN\x10\x01\x12\x13\n\x0fOPERATOR_NOT_IN\x10\x02\x12\x13\n\x0fOPERATOR_EXISTS\x10\x03\x12\x0f\n\x0bOPERATOR_GT\x10\x04\x12\x0f\n\x0bOPERATOR_LT\x10\x05\"\xaf\x08\n\x05Terms\x12\x0c\n\x04pool\x18\x01 \x01(\t\x12\x35\n\x07scorers\x18\x02 \x03(\x0b\x32$.raftalloc.api.v1.Terms.ScorersEntry\x12\x37\n\x0btolerations\x18\x03 \x03(\x0b\x32\".raftalloc.api.v1.Terms.Toleration\x12\x33\n\x06labels\x18\x04 \x03(\x0b\x32#.raftalloc.api.v1.Terms.LabelsEntry\x12.\n\x06spread\x18\x05 \x03(\x0b\x32\x1e.raftalloc.api.v1.Terms.Spread\x12\x32\n\x08\x61\x66\x66inity\x18\x06 \x03(\x0b\x32 .raftalloc.api.v1.Terms.Affinity\x12\x39\n\x0c\x61lternatives\x18\x07 \x03(\x0b\x32#.raftalloc.api.v1.Terms.Alternative\x12\x10\n\x08gang_min\x18\x08 \x01(\x03\x12\x37\n\x0bgang_layout\x18\t \x01(\x0e\x32\".raftalloc.api.v1.Terms.GangLayout\x12\x10\n\x08gang_key\x18\n \x01(\t\x1a.\n\x0cScorersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a)\n\nToleration\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x0e\n\x06values\x18\x02 \x03(\t\x1a]\n\x06Spread\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x11\n\tlabel_key\x18\x02 \x01(\t\x12\x13\n\x0blabel_value\x18\x03 \x01(\t\x12\x10\n\x08max_skew\x18\x04 \x01(\x03\x12\x0c\n\x04soft\x18\x05 \x01(\x08\x1a[\n\x08\x41\x66\x66inity\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x11\n\tlabel_key\x18\x02 \x01(\t\x12\x13\n\x0blabel_value\x18\x03 \x01(\t\x12\x0c\n\x04\x61nti\x18\x04 \x01(\x08\x12\x0c\n\x04soft\x18\x05 \x01(\x08\x1a\x9a\x01\n\x0b\x41lternative\x12\x45\n\tresources\x18\x01 \x03(\x0b\x32\x32.raftalloc.api.v1.Terms.Alternative.ResourcesEntry\x12\x12\n\ngpu_models\x18\x02 \x03(\t\x1a\x30\n\x0eResourcesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"\x93\x01\n\nGangLayout\x12\x1b\n\x17GANG_LAYOUT_UNSPECIFIED\x10\x00\x12\x14\n\x10GANG_LAYOUT_PACK\x10\x01\x12\x16\n\x12GANG_LAYOUT_SPREAD\x10\x02\x12\x1b\n\x17GANG_LAYOUT_STRICT_PACK\x10\x03\x12\x1d\n\x19GANG_LAYOUT_STRICT_SPREAD\x10\x04\"=\n\x0bIdempotency\x12\x0f\n\x07session\x18\x01 \x01(\x03\x12\x10\n\x08sequence\x18\x02 \x01(\x03\x12\x0b\n\x03key\x18\x03 \x01(\t\"\xb4\x01\n\tRejection\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\r\n\x05\x66ield\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x0e\n\x06remedy\x18\x04 \x01(\t\x12\x39\n\x07numbers\x18\x05 \x03(\x0b\x32(.raftalloc.api.v1.Rejection.NumbersEntry\x1a.\n\x0cNumbersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"\x92\x07\n\nAllocation\x12\n\n\x02id\x18\x01 \x01(\x03\x12\x12\n\nrequest_id\x18\x02 \x01(\x03\x12\x31\n\x05state\x18\x03 \x01(\x0e\x32\".raftalloc.api.v1.Allocation.State\x12\x10\n\x08\x61gent_id\x18\x04 \x01(\t\x12\x12\n\nagent_type\x18\x05 \x01(\t\x12\x13\n\x0bworkflow_id\x18\x06 \x01(\t\x12\x11\n\tprincipal\x18\x07 \x01(\t\x12,\n\x08priority\x18\x08 \x01(\x0e\x32\x1a.raftalloc.api.v1.Priority\x12>\n\tresources\x18\t \x03(\x0b\x32+.raftalloc.api.v1.Allocation.ResourcesEntry\x12\x0f\n\x07node_id\x18\n \x01(\t\x12>\n\tsuppliers\x18\x0b \x03(\x0b\x32+.raftalloc.api.v1.Allocation.SuppliersEntry\x12\x0f\n\x07\x64\x65vices\x18\x0c \x03(\x05\x12\x15\n\rfencing_token\x18\r \x01(\x03\x12\x12\n\ngranted_ms\x18\x0e \x01(\x03\x12\x12\n\nexpires_ms\x18\x0f \x01(\x03\x12\x0f\n\x07\x65nds_ms\x18\x10 \x01(\x03\x12\x14\n\x0clease_ttl_ms\x18\x11 \x01(\x03\x12\x16\n\x0ereservation_id\x18\x12 \x01(\x03\x12\r\n\x05index\x18\x13 \x01(\x03\x12\x12\n\nend_reason\x18\x14 \x01(\t\x12\x10\n\x08\x65nded_ms\x18\x15 \x01(\x03\x12\x10\n\x08position\x18\x16 \x01(\x03\x12\x13\n\x0b\x64\x65\x61\x64line_ms\x18\x17 \x01(\x03\x12\x11\n\tqueued_ms\x18\x18 \x01(\x03\x12\x15\n\rwaiting_count\x18\x19 \x01(\x03\x12\x12\n\npreempt_ms\x18< \x01(\x03\x12\x14\n\x0cpreemptor_id\x18= \x01(\x03\x12\x17\n\x0fnon_preemptible\x18> \x01(\x08\x1a\x30\n\x0eResourcesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\x1a\x30\n\x0eSuppliersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"h\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x0e\n\nSTATE_LIVE\x10\x01\x12\x11\n\rSTATE_WAITING\x10\x02\x12\x0f\n\x0bSTATE_ENDED\x10\x03\x12\x14\n\x10STATE_PREEMPTING\x10\x04*u\n\x08Priority\x12\x18\n\x14PRIORITY_UNSPECIFIED\x10\x00\x12\x10\n\x0cPRIORITY_LOW\x10\x01\x12\x13\n\x0fPRIORITY_MEDIUM\x10\x02\x12\x11\n\rPRIORITY_HIGH\x10\x03\x12\x15\n\x11PRIORITY_CRITICAL\x10\x04*\xb1\x01\n\x06Policy\x12\x16\n\x12POLICY_UNSPECIFIED\x10\x00\x12\x13\n\x0fPOLICY_BEST_FIT\x10\x01\x12\x14\n\x10POLICY_FIRST_FIT\x10\x02\x12\x14\n\x10POLICY_WORST_FIT\x10\x03\x12\x13\n\x0fPOLICY_BALANCED\x10\x04\x12\x0e\n\nPOLICY_FGD\x10\x05\x12\x11\n\rPOLICY_SPREAD\x10\x06\x12\x16\n\x12POLICY_LEAST_WASTE\x10\x07\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'raftalloc.api.v1.types_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_TERMS_SCORERSENTRY']._loaded_options = None
+  _globals['_TERMS_SCORERSENTRY']._serialized_options = b'8\001'
+  _globals['_TERMS_LABELSENTRY']._loaded_options = None
+  _globals['_TERMS_LABELSENTRY']._serialized_options = b'8\001'
+  _globals['_TERMS_ALTERNATIVE_RESOURCESENTRY']._loaded_options = None
+  _globals['_TERMS_ALTERNATIVE_RESOURCESENTRY']._serialized_options = b'8\001'
   _globals['_REJECTION_NUMBERSENTRY']._loaded_options = None
   _globals['_REJECTION_NUMBERSENTRY']._serialized_options = b'8\001'
   _globals['_ALLOCATION_RESOURCESENTRY']._loaded_options = None
   _globals['_ALLOCATION_RESOURCESENTRY']._serialized_options = b'8\001'
   _globals['_ALLOCATION_SUPPLIERSENTRY']._loaded_options = None
   _globals['_ALLOCATION_SUPPLIERSENTRY']._serialized_options = b'8\001'
-  _globals['_PRIORITY']._serialized_start=1446
-  _globals['_PRIORITY']._serialized_end=1563
-  _globals['_POLICY']._serialized_start=1566
-  _globals['_POLICY']._serialized_end=1743
+  _globals['_PRIORITY']._serialized_start=2520
+  _globals['_PRIORITY']._serialized_end=2637
+  _globals['_POLICY']._serialized_start=2640
+  _globals['_POLICY']._serialized_end=2817
   _globals['_CONSTRAINT']._serialized_start=51
   _globals['_CONSTRAINT']._serialized_end=281
   _globals['_CONSTRAINT_OPERATOR']._serialized_start=152
   _globals['_CONSTRAINT_OPERATOR']._serialized_end=281
-  _globals['_IDEMPOTENCY']._serialized_start=283
-  _globals['_IDEMPOTENCY']._serialized_end=344
-  _globals['_REJECTION']._serialized_start=347
-  _globals['_REJECTION']._serialized_end=527
-  _globals['_REJECTION_NUMBERSENTRY']._serialized_start=481
-  _globals['_REJECTION_NUMBERSENTRY']._serialized_end=527
-  _globals['_ALLOCATION']._serialized_start=530
-  _globals['_ALLOCATION']._serialized_end=1444
-  _globals['_ALLOCATION_RESOURCESENTRY']._serialized_start=1240
-  _globals['_ALLOCATION_RESOURCESENTRY']._serialized_end=1288
-  _globals['_ALLOCATION_SUPPLIERSENTRY']._serialized_start=1290
-  _globals['_ALLOCATION_SUPPLIERSENTRY']._serialized_end=1338
-  _globals['_ALLOCATION_STATE']._serialized_start=1340
-  _globals['_ALLOCATION_STATE']._serialized_end=1444
+  _globals['_TERMS']._serialized_start=284
+  _globals['_TERMS']._serialized_end=1355
+  _globals['_TERMS_SCORERSENTRY']._serialized_start=724
+  _globals['_TERMS_SCORERSENTRY']._serialized_end=770
+  _globals['_TERMS_LABELSENTRY']._serialized_start=772
+  _globals['_TERMS_LABELSENTRY']._serialized_end=817
+  _globals['_TERMS_TOLERATION']._serialized_start=819
+  _globals['_TERMS_TOLERATION']._serialized_end=860
+  _globals['_TERMS_SPREAD']._serialized_start=862
+  _globals['_TERMS_SPREAD']._serialized_end=955
+  _globals['_TERMS_AFFINITY']._serialized_start=957
+  _globals['_TERMS_AFFINITY']._serialized_end=1048
+  _globals['_TERMS_ALTERNATIVE']._serialized_start=1051
+  _globals['_TERMS_ALTERNATIVE']._serialized_end=1205
+  _globals['_TERMS_ALTERNATIVE_RESOURCESENTRY']._serialized_start=1157
+  _globals['_TERMS_ALTERNATIVE_RESOURCESENTRY']._serialized_end=1205
+  _globals['_TERMS_GANGLAYOUT']._serialized_start=1208
+  _globals['_TERMS_GANGLAYOUT']._serialized_end=1355
+  _globals['_IDEMPOTENCY']._serialized_start=1357
+  _globals['_IDEMPOTENCY']._serialized_end=1418
+  _globals['_REJECTION']._serialized_start=1421
+  _globals['_REJECTION']._serialized_end=1601
+  _globals['_REJECTION_NUMBERSENTRY']._serialized_start=1555
+  _globals['_REJECTION_NUMBERSENTRY']._serialized_end=1601
+  _globals['_ALLOCATION']._serialized_start=1604
+  _globals['_ALLOCATION']._serialized_end=2518
+  _globals['_ALLOCATION_RESOURCESENTRY']._serialized_start=1157
+  _globals['_ALLOCATION_RESOURCESENTRY']._serialized_end=1205
+  _globals['_ALLOCATION_SUPPLIERSENTRY']._serialized_start=2364
+  _globals['_ALLOCATION_SUPPLIERSENTRY']._serialized_end=2412
+  _globals['_ALLOCATION_STATE']._serialized_start=2414
+  _globals['_ALLOCATION_STATE']._serialized_end=2518
 # @@protoc_insertion_point(module_scope)

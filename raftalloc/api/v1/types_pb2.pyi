@@ -182,6 +182,279 @@ class Constraint(_message.Message):
 Global___Constraint: _TypeAlias = Constraint  # noqa: Y015
 
 @_typing.final
+class Terms(_message.Message):
+    """What a request asks of its place beyond resources, device models and constraints (docs/policies.md)."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _GangLayout:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _GangLayoutEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[Terms._GangLayout.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        GANG_LAYOUT_UNSPECIFIED: Terms._GangLayout.ValueType  # 0
+        """wherever the policy has them"""
+        GANG_LAYOUT_PACK: Terms._GangLayout.ValueType  # 1
+        """on as few domains as can be"""
+        GANG_LAYOUT_SPREAD: Terms._GangLayout.ValueType  # 2
+        """evenly on as many as can be"""
+        GANG_LAYOUT_STRICT_PACK: Terms._GangLayout.ValueType  # 3
+        """on one domain, or not at all"""
+        GANG_LAYOUT_STRICT_SPREAD: Terms._GangLayout.ValueType  # 4
+        """each on a domain of its own, or not at all"""
+
+    class GangLayout(_GangLayout, metaclass=_GangLayoutEnumTypeWrapper): ...
+    GANG_LAYOUT_UNSPECIFIED: Terms.GangLayout.ValueType  # 0
+    """wherever the policy has them"""
+    GANG_LAYOUT_PACK: Terms.GangLayout.ValueType  # 1
+    """on as few domains as can be"""
+    GANG_LAYOUT_SPREAD: Terms.GangLayout.ValueType  # 2
+    """evenly on as many as can be"""
+    GANG_LAYOUT_STRICT_PACK: Terms.GangLayout.ValueType  # 3
+    """on one domain, or not at all"""
+    GANG_LAYOUT_STRICT_SPREAD: Terms.GangLayout.ValueType  # 4
+    """each on a domain of its own, or not at all"""
+
+    @_typing.final
+    class ScorersEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class LabelsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class Toleration(_message.Message):
+        """Taints that do not keep the request away."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUES_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        """empty: of any key"""
+        @_builtins.property
+        def values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+            """empty: of any value"""
+
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            values: _abc.Iterable[_builtins.str] | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "values", b"values"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class Spread(_message.Message):
+        """The counts of allocations with a label may differ by at most max_skew between the domains of an attribute."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        LABEL_KEY_FIELD_NUMBER: _builtins.int
+        LABEL_VALUE_FIELD_NUMBER: _builtins.int
+        MAX_SKEW_FIELD_NUMBER: _builtins.int
+        SOFT_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        """the attribute; empty: each node is a domain"""
+        label_key: _builtins.str
+        label_value: _builtins.str
+        max_skew: _builtins.int
+        """0 is 1"""
+        soft: _builtins.bool
+        """nodes that would break it come last instead of not at all"""
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            label_key: _builtins.str = ...,
+            label_value: _builtins.str = ...,
+            max_skew: _builtins.int = ...,
+            soft: _builtins.bool = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "label_key", b"label_key", "label_value", b"label_value", "max_skew", b"max_skew", "soft", b"soft"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class Affinity(_message.Message):
+        """In a domain where an allocation with the label lives; anti: where none does."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        LABEL_KEY_FIELD_NUMBER: _builtins.int
+        LABEL_VALUE_FIELD_NUMBER: _builtins.int
+        ANTI_FIELD_NUMBER: _builtins.int
+        SOFT_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        label_key: _builtins.str
+        label_value: _builtins.str
+        anti: _builtins.bool
+        soft: _builtins.bool
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            label_key: _builtins.str = ...,
+            label_value: _builtins.str = ...,
+            anti: _builtins.bool = ...,
+            soft: _builtins.bool = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["anti", b"anti", "key", b"key", "label_key", b"label_key", "label_value", b"label_value", "soft", b"soft"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class Alternative(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        @_typing.final
+        class ResourcesEntry(_message.Message):
+            DESCRIPTOR: _descriptor.Descriptor
+
+            KEY_FIELD_NUMBER: _builtins.int
+            VALUE_FIELD_NUMBER: _builtins.int
+            key: _builtins.str
+            value: _builtins.int
+            def __init__(
+                self,
+                *,
+                key: _builtins.str = ...,
+                value: _builtins.int = ...,
+            ) -> None: ...
+            _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+            def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+            _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+            def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+            def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+        RESOURCES_FIELD_NUMBER: _builtins.int
+        GPU_MODELS_FIELD_NUMBER: _builtins.int
+        @_builtins.property
+        def resources(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]: ...
+        @_builtins.property
+        def gpu_models(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+        def __init__(
+            self,
+            *,
+            resources: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+            gpu_models: _abc.Iterable[_builtins.str] | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["gpu_models", b"gpu_models", "resources", b"resources"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    POOL_FIELD_NUMBER: _builtins.int
+    SCORERS_FIELD_NUMBER: _builtins.int
+    TOLERATIONS_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    SPREAD_FIELD_NUMBER: _builtins.int
+    AFFINITY_FIELD_NUMBER: _builtins.int
+    ALTERNATIVES_FIELD_NUMBER: _builtins.int
+    GANG_MIN_FIELD_NUMBER: _builtins.int
+    GANG_LAYOUT_FIELD_NUMBER: _builtins.int
+    GANG_KEY_FIELD_NUMBER: _builtins.int
+    pool: _builtins.str
+    """only nodes whose attribute `pool` has this value"""
+    gang_min: _builtins.int
+    """a gang may start with so few of `count` members; 0: with all"""
+    gang_layout: Global___Terms.GangLayout.ValueType
+    gang_key: _builtins.str
+    """the attribute whose values are the domains of gang_layout; empty: each node is one"""
+    @_builtins.property
+    def scorers(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+        """Policy name (best_fit, fgd, ...) -> weight 1..100. Together they stand in for `policy`: each cost is stretched to the
+        same range over the feasible nodes, weighted and added.
+        """
+
+    @_builtins.property
+    def tolerations(self) -> _containers.RepeatedCompositeFieldContainer[Global___Terms.Toleration]:
+        """at most 16"""
+
+    @_builtins.property
+    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """carried by the allocations; at most 16. `agent`, `agent_type`, `workflow` are implied"""
+
+    @_builtins.property
+    def spread(self) -> _containers.RepeatedCompositeFieldContainer[Global___Terms.Spread]:
+        """at most 4"""
+
+    @_builtins.property
+    def affinity(self) -> _containers.RepeatedCompositeFieldContainer[Global___Terms.Affinity]:
+        """at most 8"""
+
+    @_builtins.property
+    def alternatives(self) -> _containers.RepeatedCompositeFieldContainer[Global___Terms.Alternative]:
+        """tried in this order when `resources` cannot start; at most 4"""
+
+    def __init__(
+        self,
+        *,
+        pool: _builtins.str = ...,
+        scorers: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+        tolerations: _abc.Iterable[Global___Terms.Toleration] | None = ...,
+        labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        spread: _abc.Iterable[Global___Terms.Spread] | None = ...,
+        affinity: _abc.Iterable[Global___Terms.Affinity] | None = ...,
+        alternatives: _abc.Iterable[Global___Terms.Alternative] | None = ...,
+        gang_min: _builtins.int = ...,
+        gang_layout: Global___Terms.GangLayout.ValueType = ...,
+        gang_key: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["affinity", b"affinity", "alternatives", b"alternatives", "gang_key", b"gang_key", "gang_layout", b"gang_layout", "gang_min", b"gang_min", "labels", b"labels", "pool", b"pool", "scorers", b"scorers", "spread", b"spread", "tolerations", b"tolerations"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Terms: _TypeAlias = Terms  # noqa: Y015
+
+@_typing.final
 class Idempotency(_message.Message):
     """Names one attempt of one caller, so that a retry is answered and not repeated. Either the pair, or the key, or neither
     (then a lost answer cannot be asked for again).
@@ -396,7 +669,7 @@ class Allocation(_message.Message):
     index: _builtins.int
     """log index of the grant"""
     end_reason: _builtins.str
-    """RELEASED LEASE_EXPIRED DURATION_ENDED NODE_REMOVED DRAINED RESERVATION_ENDED CANCELLED DEADLINE PREEMPTED"""
+    """RELEASED LEASE_EXPIRED DURATION_ENDED NODE_REMOVED DRAINED RESERVATION_ENDED CANCELLED DEADLINE PREEMPTED GANG_REDUCED"""
     ended_ms: _builtins.int
     position: _builtins.int
     """while waiting: 1 is next; 0: not waiting"""

@@ -76,11 +76,12 @@ def _stands_well(state: State, room: Room, ask: Ask, affinity: Affinity) -> Mask
     if not len(counts):
         return ~inside if affinity.anti else inside
     if affinity.anti:
-        return ~inside | (counts[domains] == 0)
+        away: Mask = ~inside | (counts[domains] == 0)
+        return away
     if not counts.any() and affinity.label in ask.terms.labels:
         return inside
-    inside &= counts[domains] > 0
-    return inside
+    met: Mask = inside & (counts[domains] > 0)
+    return met
 
 
 def _counts(state: State, room: Room, ask: Ask, label: Label, domains: Column) -> Column:
