@@ -163,9 +163,10 @@ def test_what_is_wrong_is_named_with_its_line(tmp_path: Path, text: str, expecte
     assert "; " in problem, "a remedy follows"
 
 
-def test_two_replicas_are_refused(tmp_path: Path):
-    second = ONE.partition("\n\n")[2].replace("n1", "n2").replace(":100", ":200")
-    assert "has 2 replicas; make it 1, 3 or 5" in refusal(tmp_path, ONE + second)
+def test_more_replicas_than_may_vote_are_refused(tmp_path: Path):
+    one = ONE.partition("\n\n")[2]
+    more = [one.replace("n1", f"n{n}").replace(":100", f":{n}00") for n in range(2, 9)]
+    assert "has 8 replicas; name 1 to 7" in refusal(tmp_path, ONE + "\n".join(more))
 
 
 def test_a_bad_variable_is_named(tmp_path: Path):

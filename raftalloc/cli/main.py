@@ -20,6 +20,7 @@ from raftalloc.cli import (
     queue,
     quota,
     replay,
+    replica,
     reservation,
     status,
     submit,
@@ -69,6 +70,7 @@ for name, noun in (
     ("policy", policy.app),
     ("events", events.app),
     ("admin", admin.app),
+    ("replica", replica.app),
     ("log", log.app),
     ("certs", certs.app),
 ):

@@ -18,6 +18,7 @@ from raftalloc.api.v1 import (
     types_pb2,
     usage_pb2,
 )
+from raftalloc.client.replicas import ReplicasCalls
 from raftalloc.client.service import PAGE_SIZE, Service
 from raftalloc.client.streams import allocate_stream
 
@@ -375,7 +376,7 @@ class QuotasService(Service):
         )
 
 
-class AdminService(Service):
+class AdminService(ReplicasCalls):
     """The replicas themselves: a call goes to one replica, `endpoint` (empty: the leader if known, else any)."""
 
     path = "Admin"

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 ENVIRONMENT_PREFIX: Final = "RAFTALLOC_"
-REPLICA_COUNTS: Final = (1, 3, 5)
+REPLICA_COUNTS: Final = range(1, 8)
 _ADDRESSES: Final = ("grpc", "raft", "http")
 
 
@@ -97,7 +97,7 @@ def _replicas(source: Source, config: Config) -> tuple[Replica, ...]:
         raise source.error(
             ("replicas",),
             f"has {len(table)} replicas",
-            "make it 1, 3 or 5: an even number survives no more losses than one fewer",
+            "name 1 to 7; best 1, 3 or 5, since an even number survives no more losses than one fewer",
         )
     taken: dict[Address, str] = {}
     reasons = _only_loopback(config)

@@ -17,11 +17,18 @@ class Leadership:
     def __init__(
         self, *, replica_id: str, addresses: Mapping[str, str], consensus: Consensus, ticker: Ticker
     ) -> None:
-        """`addresses`: by replica id, of all members."""
+        """`addresses`: by replica id, as `cluster.toml` has them."""
         self.replica_id = replica_id
-        self.addresses = addresses
+        self._first_addresses = addresses
         self._consensus = consensus
         self._ticker = ticker
+
+    @property
+    def addresses(self) -> dict[str, str]:
+        """By replica id, of all members; for those that `cluster.toml` names, as it has them."""
+        first = self._first_addresses
+        members = self._consensus.members
+        return {seat.replica_id: first.get(seat.replica_id, seat.grpc) for seat in members}
 
     @property
     def has_lead(self) -> bool:
@@ -38,7 +45,7 @@ class Leadership:
     @property
     def own_address(self) -> str:
         """Of this replica."""
-        return self.addresses.get(self.replica_id, "")
+        return self._first_addresses.get(self.replica_id, "")
 
     @property
     def leader_address(self) -> str:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 from raftalloc.core import commands
 from raftalloc.core.commands import SetQueue
 from raftalloc.errors import RaftallocError
+from raftalloc.ports import Seat
 from raftalloc.raft.beside import Beside
 from raftalloc.raft.disk import SystemLogDisk
 from raftalloc.raft.local import LocalNetwork
@@ -48,7 +49,16 @@ if TYPE_CHECKING:
     from contextlib import AsyncExitStack
 
     from raftalloc.config import Config
-    from raftalloc.ports import Clock, Disk, EventReader, LogDisk, Net, PrunableStore, Rng, Spawn
+    from raftalloc.ports import (
+        Clock,
+        Disk,
+        EventReader,
+        LogDisk,
+        Net,
+        PrunableStore,
+        Rng,
+        Spawn,
+    )
     from raftalloc.storage.directory import DataDirectory
     from raftalloc.telemetry.metrics import Metrics
 
@@ -257,6 +267,7 @@ class Opener:
             ),
             timing=self._timing(),
             security=self._security(),
+            seats=self._seats(),
             count=self.metrics.link,
             machine=images,
         )
@@ -346,6 +357,20 @@ class Opener:
         if not self.config.replicas:
             return {self.replica_id: ("", 0)}
         return {each.replica_id: (each.raft.host, each.raft.port) for each in self.config.replicas}
+
+    def _seats(self) -> tuple[Seat, ...]:
+        """Of the group's first members; none where embedded."""
+        return tuple(
+            Seat(
+                replica_id=each.replica_id,
+                raft=str(each.raft),
+                grpc=str(each.grpc),
+                http=str(each.http),
+                is_voter=True,
+                incarnation=b"",
+            )
+            for each in sorted(self.config.replicas, key=lambda each: each.replica_id)
+        )
 
     def _timing(self) -> Timing:
         """An entry holds one batch, or one message that is larger than that by itself."""

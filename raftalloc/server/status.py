@@ -26,6 +26,7 @@ from raftalloc.errors import (
     Unauthenticated,
     Unavailable,
 )
+from raftalloc.raft import membership
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -69,6 +70,12 @@ OF_REJECTION: Final[Mapping[str, StatusCode]] = {
     rejections.KEYS_EXHAUSTED: StatusCode.RESOURCE_EXHAUSTED,
     rejections.RULES_UNKNOWN: StatusCode.FAILED_PRECONDITION,
     NO_OTHER_REPLICA: StatusCode.FAILED_PRECONDITION,
+    membership.UNKNOWN_REPLICA: StatusCode.NOT_FOUND,
+    membership.REPLICA_EXISTS: StatusCode.ALREADY_EXISTS,
+    membership.LAST_VOTER: StatusCode.FAILED_PRECONDITION,
+    membership.TOO_MANY_REPLICAS: StatusCode.RESOURCE_EXHAUSTED,
+    membership.QUORUM_AT_RISK: StatusCode.FAILED_PRECONDITION,
+    membership.CHANGE_UNDER_WAY: StatusCode.ABORTED,
 }
 
 # From the particular to the general: the first that fits holds.

@@ -59,6 +59,26 @@ class AdminStub(object):
                 request_serializer=raftalloc_dot_api_dot_v1_dot_admin__pb2.RaiseRulesRequest.SerializeToString,
                 response_deserializer=raftalloc_dot_api_dot_v1_dot_admin__pb2.RaiseRulesResponse.FromString,
                 _registered_method=True)
+        self.ListReplicas = channel.unary_unary(
+                '/raftalloc.api.v1.Admin/ListReplicas',
+                request_serializer=raftalloc_dot_api_dot_v1_dot_admin__pb2.ListReplicasRequest.SerializeToString,
+                response_deserializer=raftalloc_dot_api_dot_v1_dot_admin__pb2.ListReplicasResponse.FromString,
+                _registered_method=True)
+        self.AddReplica = channel.unary_unary(
+                '/raftalloc.api.v1.Admin/AddReplica',
+                request_serializer=raftalloc_dot_api_dot_v1_dot_admin__pb2.AddReplicaRequest.SerializeToString,
+                response_deserializer=raftalloc_dot_api_dot_v1_dot_admin__pb2.AddReplicaResponse.FromString,
+                _registered_method=True)
+        self.RemoveReplica = channel.unary_unary(
+                '/raftalloc.api.v1.Admin/RemoveReplica',
+                request_serializer=raftalloc_dot_api_dot_v1_dot_admin__pb2.RemoveReplicaRequest.SerializeToString,
+                response_deserializer=raftalloc_dot_api_dot_v1_dot_admin__pb2.RemoveReplicaResponse.FromString,
+                _registered_method=True)
+        self.ReplaceReplica = channel.unary_unary(
+                '/raftalloc.api.v1.Admin/ReplaceReplica',
+                request_serializer=raftalloc_dot_api_dot_v1_dot_admin__pb2.ReplaceReplicaRequest.SerializeToString,
+                response_deserializer=raftalloc_dot_api_dot_v1_dot_admin__pb2.ReplaceReplicaResponse.FromString,
+                _registered_method=True)
 
 
 class AdminServicer(object):
@@ -100,6 +120,34 @@ class AdminServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListReplicas(self, request, context):
+        """The members of the group, as the leader knows them.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AddReplica(self, request, context):
+        """Takes a replica into the group. It learns first, and votes once it has caught up: ListReplicas shows how far it is.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RemoveReplica(self, request, context):
+        """Lets a replica go; a leader that goes hands over.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReplaceReplica(self, request, context):
+        """Gives a replica's seat to the empty data directory that it comes back with, which learns first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AdminServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -127,6 +175,26 @@ def add_AdminServicer_to_server(servicer, server):
                     servicer.RaiseRules,
                     request_deserializer=raftalloc_dot_api_dot_v1_dot_admin__pb2.RaiseRulesRequest.FromString,
                     response_serializer=raftalloc_dot_api_dot_v1_dot_admin__pb2.RaiseRulesResponse.SerializeToString,
+            ),
+            'ListReplicas': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListReplicas,
+                    request_deserializer=raftalloc_dot_api_dot_v1_dot_admin__pb2.ListReplicasRequest.FromString,
+                    response_serializer=raftalloc_dot_api_dot_v1_dot_admin__pb2.ListReplicasResponse.SerializeToString,
+            ),
+            'AddReplica': grpc.unary_unary_rpc_method_handler(
+                    servicer.AddReplica,
+                    request_deserializer=raftalloc_dot_api_dot_v1_dot_admin__pb2.AddReplicaRequest.FromString,
+                    response_serializer=raftalloc_dot_api_dot_v1_dot_admin__pb2.AddReplicaResponse.SerializeToString,
+            ),
+            'RemoveReplica': grpc.unary_unary_rpc_method_handler(
+                    servicer.RemoveReplica,
+                    request_deserializer=raftalloc_dot_api_dot_v1_dot_admin__pb2.RemoveReplicaRequest.FromString,
+                    response_serializer=raftalloc_dot_api_dot_v1_dot_admin__pb2.RemoveReplicaResponse.SerializeToString,
+            ),
+            'ReplaceReplica': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReplaceReplica,
+                    request_deserializer=raftalloc_dot_api_dot_v1_dot_admin__pb2.ReplaceReplicaRequest.FromString,
+                    response_serializer=raftalloc_dot_api_dot_v1_dot_admin__pb2.ReplaceReplicaResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -264,6 +332,114 @@ class Admin(object):
             '/raftalloc.api.v1.Admin/RaiseRules',
             raftalloc_dot_api_dot_v1_dot_admin__pb2.RaiseRulesRequest.SerializeToString,
             raftalloc_dot_api_dot_v1_dot_admin__pb2.RaiseRulesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListReplicas(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/raftalloc.api.v1.Admin/ListReplicas',
+            raftalloc_dot_api_dot_v1_dot_admin__pb2.ListReplicasRequest.SerializeToString,
+            raftalloc_dot_api_dot_v1_dot_admin__pb2.ListReplicasResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AddReplica(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/raftalloc.api.v1.Admin/AddReplica',
+            raftalloc_dot_api_dot_v1_dot_admin__pb2.AddReplicaRequest.SerializeToString,
+            raftalloc_dot_api_dot_v1_dot_admin__pb2.AddReplicaResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RemoveReplica(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/raftalloc.api.v1.Admin/RemoveReplica',
+            raftalloc_dot_api_dot_v1_dot_admin__pb2.RemoveReplicaRequest.SerializeToString,
+            raftalloc_dot_api_dot_v1_dot_admin__pb2.RemoveReplicaResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReplaceReplica(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/raftalloc.api.v1.Admin/ReplaceReplica',
+            raftalloc_dot_api_dot_v1_dot_admin__pb2.ReplaceReplicaRequest.SerializeToString,
+            raftalloc_dot_api_dot_v1_dot_admin__pb2.ReplaceReplicaResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -43,6 +43,14 @@ class AdminStub:
     """From its entry on the group decides by these rules (rules_version), on every replica. FAILED_PRECONDITION unless every
     replica has said that it knows them. They never go back.
     """
+    ListReplicas: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListReplicasRequest, _admin_pb2.ListReplicasResponse]
+    """The members of the group, as the leader knows them."""
+    AddReplica: _grpc.UnaryUnaryMultiCallable[_admin_pb2.AddReplicaRequest, _admin_pb2.AddReplicaResponse]
+    """Takes a replica into the group. It learns first, and votes once it has caught up: ListReplicas shows how far it is."""
+    RemoveReplica: _grpc.UnaryUnaryMultiCallable[_admin_pb2.RemoveReplicaRequest, _admin_pb2.RemoveReplicaResponse]
+    """Lets a replica go; a leader that goes hands over."""
+    ReplaceReplica: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ReplaceReplicaRequest, _admin_pb2.ReplaceReplicaResponse]
+    """Gives a replica's seat to the empty data directory that it comes back with, which learns first."""
 
 @_typing.type_check_only
 class AdminAsyncStub(AdminStub):
@@ -59,6 +67,14 @@ class AdminAsyncStub(AdminStub):
     """From its entry on the group decides by these rules (rules_version), on every replica. FAILED_PRECONDITION unless every
     replica has said that it knows them. They never go back.
     """
+    ListReplicas: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListReplicasRequest, _admin_pb2.ListReplicasResponse]  # type: ignore[assignment]
+    """The members of the group, as the leader knows them."""
+    AddReplica: _aio.UnaryUnaryMultiCallable[_admin_pb2.AddReplicaRequest, _admin_pb2.AddReplicaResponse]  # type: ignore[assignment]
+    """Takes a replica into the group. It learns first, and votes once it has caught up: ListReplicas shows how far it is."""
+    RemoveReplica: _aio.UnaryUnaryMultiCallable[_admin_pb2.RemoveReplicaRequest, _admin_pb2.RemoveReplicaResponse]  # type: ignore[assignment]
+    """Lets a replica go; a leader that goes hands over."""
+    ReplaceReplica: _aio.UnaryUnaryMultiCallable[_admin_pb2.ReplaceReplicaRequest, _admin_pb2.ReplaceReplicaResponse]  # type: ignore[assignment]
+    """Gives a replica's seat to the empty data directory that it comes back with, which learns first."""
 
 class AdminServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -102,5 +118,37 @@ class AdminServicer(metaclass=_abc_1.ABCMeta):
         """From its entry on the group decides by these rules (rules_version), on every replica. FAILED_PRECONDITION unless every
         replica has said that it knows them. They never go back.
         """
+
+    @_abc_1.abstractmethod
+    def ListReplicas(
+        self,
+        request: _admin_pb2.ListReplicasRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.ListReplicasResponse, _abc.Awaitable[_admin_pb2.ListReplicasResponse]]:
+        """The members of the group, as the leader knows them."""
+
+    @_abc_1.abstractmethod
+    def AddReplica(
+        self,
+        request: _admin_pb2.AddReplicaRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.AddReplicaResponse, _abc.Awaitable[_admin_pb2.AddReplicaResponse]]:
+        """Takes a replica into the group. It learns first, and votes once it has caught up: ListReplicas shows how far it is."""
+
+    @_abc_1.abstractmethod
+    def RemoveReplica(
+        self,
+        request: _admin_pb2.RemoveReplicaRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.RemoveReplicaResponse, _abc.Awaitable[_admin_pb2.RemoveReplicaResponse]]:
+        """Lets a replica go; a leader that goes hands over."""
+
+    @_abc_1.abstractmethod
+    def ReplaceReplica(
+        self,
+        request: _admin_pb2.ReplaceReplicaRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.ReplaceReplicaResponse, _abc.Awaitable[_admin_pb2.ReplaceReplicaResponse]]:
+        """Gives a replica's seat to the empty data directory that it comes back with, which learns first."""
 
 def add_AdminServicer_to_server(servicer: AdminServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

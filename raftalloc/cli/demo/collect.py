@@ -94,10 +94,13 @@ def _all_answered(
     return answers if len(answers) == len(statuses) else {}
 
 
-async def logs(group: LocalGroup, through_index: int) -> dict[str, Log]:
-    """The events of every replica up to an index, each read from that replica itself."""
+async def logs(group: LocalGroup, through_index: int, *replica_ids: str) -> dict[str, Log]:
+    """The events of those replicas, or all, up to an index, each read from that replica itself."""
     shared: dict[tuple[int, int], tuple[str, Seen]] = {}
-    return {name: await _log(group, name, through_index, shared) for name in group.replica_ids}
+    return {
+        name: await _log(group, name, through_index, shared)
+        for name in replica_ids or group.replica_ids
+    }
 
 
 async def _log(

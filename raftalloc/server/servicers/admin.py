@@ -10,6 +10,7 @@ from raftalloc.core.commands import SwitchRules
 from raftalloc.core.state import RULES_VERSION
 from raftalloc.errors import InvalidRequest, Rejected
 from raftalloc.server import checks, convert
+from raftalloc.server.servicers.replicas import ReplicasServicer
 from raftalloc.server.status import NO_OTHER_REPLICA
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from raftalloc.service.gossip import Gossip
 
 
-class AdminServicer:
+class AdminServicer(ReplicasServicer):
     """See protos/raftalloc/api/v1/admin.proto."""
 
     def __init__(
@@ -103,9 +104,9 @@ class AdminServicer:
         """Stand back in favour of another replica."""
         convert.no_surplus(request)
         others = [
-            replica.replica_id
-            for replica in self._config.replicas
-            if replica.replica_id != self._leadership.replica_id
+            seat.replica_id
+            for seat in self._consensus.members
+            if seat.is_voter and seat.replica_id != self._leadership.replica_id
         ]
         if not others:
             raise Rejected(
