@@ -21,7 +21,7 @@ from raftalloc.core import explain, rejections
 from raftalloc.core.events import Queued
 from raftalloc.core.fleet import Mask
 from raftalloc.core.headroom import ask_of, booked_peak, ends_at
-from raftalloc.core.placement import Ask, Room, filters, place
+from raftalloc.core.placement import Ask, Room, filters, place_gang
 from raftalloc.core.quotas import NO_LIMIT
 from raftalloc.core.records import (
     ADD,
@@ -57,7 +57,7 @@ def certify(state: State, queued: Queued) -> Certificate:
     ask = ask_of(state, queued)
     if queued.reservation_id or not isinstance(ask, Ask):
         return Certificate((), ())
-    members = queued.count if queued.gang else 1
+    members = (queued.terms.gang_min or queued.count) if queued.gang else 1
     sets: list[tuple[Blocker, ...]] = []
     changes: list[Change] = []
     providers = _providers(state, ask)
@@ -175,7 +175,9 @@ def _blocker(
     kind = name.partition("capacity.")[2]
     if not kind:
         subject = ",".join(each.key for each in ask.constraints) if name == "constraint" else ""
-        code = _CODES.get(name, name.upper())
+        code = _CODES.get(name, "")
+        if not code:
+            code, subject = explain.named(name, ask)
         return Blocker(code, subject, "", 1, int(passes[nodes].sum()))
     others = np.ones(len(nodes), bool)
     for other in chosen:
@@ -246,11 +248,5 @@ def _of_time_and_number(
 
 
 def _possible(state: State, ask: Ask, members: int, end_ms: int) -> int:
-    """How many of so many members would find room until then, one after the other."""
-    room = Room(state).copy()
-    for count in range(members):
-        placement = place(state, room, ask, end_ms)
-        if placement is None:
-            return count
-        room.take(ask, placement)
-    return members
+    """How many of so many members would find room until then, one after the other, as the layout has them."""
+    return len(place_gang(state, Room(state), ask, members, 1, end_ms) or ())

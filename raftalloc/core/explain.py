@@ -14,7 +14,7 @@ from raftalloc.core.drawing import draw_blocker, draw_placement
 from raftalloc.core.events import Queued
 from raftalloc.core.fleet import Mask
 from raftalloc.core.headroom import ask_of, booked_peak, ends_at, never, rejection_of, try_start
-from raftalloc.core.placement import Ask, Room, filters, fit_in_time
+from raftalloc.core.placement import Ask, Room, filters, fit_in_time, standing
 from raftalloc.core.promises import promise_of
 from raftalloc.core.quotas import NO_LIMIT
 from raftalloc.core.records import FITS_NOW, MUST_WAIT, NEVER_FITS, Blocker, Explanation
@@ -53,7 +53,7 @@ def explain_queued(state: State, queued: Queued, *, position: int = 0) -> Explan
         return Explanation(NEVER_FITS, (blocker,), nodes, (), 0, "", position)
     if queued.reservation_id:
         return _explain_draw(state, queued, ask)
-    members = queued.count if queued.gang else 1
+    members = (queued.terms.gang_min or queued.count) if queued.gang else 1
     fallen, feasible = _filters(state, queued, ask)
     blockers = [*_quota_blockers(state, queued, ask, members), *_provider_blockers(state, ask)]
     if ask.node_parts and not feasible:
@@ -125,7 +125,7 @@ def _provider_blockers(state: State, ask: Ask) -> list[Blocker]:
 def _node_blockers(state: State, ask: Ask, fallen: tuple[tuple[str, int], ...]) -> list[Blocker]:
     """One blocker for each filter that nodes fell to."""
     found, fleet = [], state.fleet
-    ready = np.flatnonzero(fleet.is_node & fleet.is_ready & fleet.constraint_mask(ask.constraints))
+    ready = np.flatnonzero(standing(state, ask))
     amounts = dict(ask.node_parts)
     for name, count in fallen:
         if not count:
@@ -139,12 +139,21 @@ def _node_blockers(state: State, ask: Ask, fallen: tuple[tuple[str, int], ...]) 
             found.append(Blocker(NO_DEVICE, "|".join(ask.models), "gpu", ask.gpu, 0))
         elif name == "reserved":
             found.append(Blocker(RESERVED, "", "", 1, 0))
+        elif not name.startswith("capacity."):
+            code, subject = named(name, ask)
+            found.append(Blocker(code, subject, "", 1, fleet.node_count - count))
         else:
             kind = name.partition(".")[2]
             column = state.kinds.column(kind)
             most = max(fleet.matrix.free[ready, column].tolist(), default=0)
             found.append(Blocker(rejections.NO_CAPACITY, "", kind, amounts[column], max(0, most)))
     return found
+
+
+def named(name: str, ask: Ask) -> tuple[str, str]:
+    """(code, subject) of a filter of the terms: `spread.zone` is SPREAD of `zone`, the pool is told by name."""
+    sort, _, key = name.partition(".")
+    return sort.upper(), ask.terms.pool if sort == "pool" else key
 
 
 def _filters(state: State, queued: Queued, ask: Ask) -> tuple[tuple[tuple[str, int], ...], int]:

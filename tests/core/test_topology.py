@@ -5,8 +5,12 @@ from __future__ import annotations
 import pytest
 
 from raftalloc.core import commands
-from raftalloc.core.commands import Constraint
+from raftalloc.core.certificates import certify
+from raftalloc.core.commands import Constraint, Origin
 from raftalloc.core.events import GANG_REDUCED, Granted, Withdrawn
+from raftalloc.core.explain import explain
+from raftalloc.core.records import NEVER_FITS
+from raftalloc.core.requests import as_queued
 from raftalloc.core.terms import (
     GANG_PACK,
     GANG_SPREAD,
@@ -241,3 +245,47 @@ def test_only_when_no_alternative_could_ever_be_served_is_it_refused_for_good(ta
     ask = {"cpu": 1000, "gpu": 1000, "gpu_models": ("H100",)}
     assert refused(talk, **ask, wait_ms=9000) == ("UNSATISFIABLE", "gpu_models")
     assert nodes(talk, **ask, terms=TWO_T4) == ["small"]
+
+
+# -- why not -----------------------------------------------------------------------------------------
+
+
+def test_an_explanation_names_the_rule_that_nodes_fell_to_and_proves_it(talk):
+    rows(talk, "a", "b")
+    assert nodes(talk, cpu=1000, terms=Terms(labels=(WEB,))) == ["n1"]
+    talk.ask(1000, commands.Cordon("n2"))
+    away = allocate("a", cpu=1000, terms=Terms(affinity=(Affinity("zone", WEB, anti=True),)))
+    told = explain(talk.state, away)
+    assert dict(told.filtered) == {
+        "state": 1,
+        "constraint": 0,
+        "capacity.cpu": 0,
+        "anti_affinity.zone": 1,
+        "reserved": 0,
+    }
+    assert [(b.code, b.subject) for b in told.blockers] == [
+        ("NODE_STATE", ""),
+        ("ANTI_AFFINITY", "zone"),
+    ]
+    proof = certify(talk.state, as_queued(talk.state, away, Origin()))
+    assert [[(b.code, b.subject) for b in each] for each in proof.sets] == [
+        [("NODE_STATE", ""), ("ANTI_AFFINITY", "zone")]
+    ]
+
+
+def test_taints_and_pools_are_filters_of_their_own(talk):
+    talk.ask(1000, node("n1", cpu=1000, taints=(("x", ""),)))
+    told = explain(talk.state, allocate("a", cpu=500, terms=Terms(pool="p")))
+    assert told.verdict == NEVER_FITS
+    assert [(b.code, b.subject) for b in told.blockers] == [("POOL", "p")]
+    told = explain(talk.state, allocate("a", cpu=500))
+    assert [(b.code, b.subject) for b in told.blockers] == [("TAINT", "")]
+
+
+def test_a_strict_gang_is_told_how_many_of_it_would_fit(talk):
+    rows(talk, "a", "b", cpu=4000)
+    gang = allocate("a", cpu=1000, count=6, gang=True, terms=Terms(gang_layout=GANG_STRICT_PACK))
+    proof = certify(talk.state, as_queued(talk.state, gang, Origin()))
+    assert [(b.subject, b.asked, b.available) for each in proof.sets for b in each] == [
+        ("count", 6, 4)
+    ]
