@@ -97,6 +97,9 @@ def _draw_decision(answer: allocator_pb2.ExplainResponse) -> None:
     where = f" on {decided.node_id}" if decided.node_id else ""
     waited = f" after {output.span(decided.waited_ms)}" if decided.waited_ms else ""
     name = f"{decided.event} {decided.subject or ''}".strip()
+    if decided.preemptor_id:
+        name = f"{name}{where}, to make room for request {decided.preemptor_id}"
+        where = ""
     output.say(
         f"{name}: {output.amounts(decided.resources)} for {decided.agent_id}{where}{waited}",
         note=f"index {decided.index}, {output.moment(decided.at_ms)}; what the decision saw:",

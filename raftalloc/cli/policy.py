@@ -11,8 +11,8 @@ from raftalloc.cli import arguments, output
 from raftalloc.cli.arguments import Policy
 from raftalloc.cli.connection import Connection, connected, group_now_ms, open_client
 from raftalloc.cli.patience import Patience
-from raftalloc.cli.queue import Order
-from raftalloc.core.commands import LEAVE
+from raftalloc.cli.queue import Backfill, Order, Preemption
+from raftalloc.core.commands import LEAVE, SetQueue
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -35,6 +35,8 @@ def evaluate(
     ageing: Annotated[
         str, typer.Option(metavar="DURATION", help="A class for each; left out: as it was set.")
     ] = "",
+    backfill: Annotated[Backfill | None, typer.Option(help="Left out: as it was set.")] = None,
+    preemption: Annotated[Preemption | None, typer.Option(help="Left out: as it was set.")] = None,
     since: Annotated[
         str,
         typer.Option(
@@ -55,8 +57,12 @@ def evaluate(
 
     change = Change(
         policy=int(policy.message) if policy else 0,
-        order=int(queue_policy.message) if queue_policy else LEAVE,
-        ageing_ms=arguments.duration(ageing, field="ageing") if ageing else LEAVE,
+        queue=SetQueue(
+            order=int(queue_policy.message) if queue_policy else LEAVE,
+            ageing_ms=arguments.duration(ageing, field="ageing") if ageing else LEAVE,
+            backfill=int(backfill.message) if backfill else LEAVE,
+            preemption=int(preemption.message) if preemption else LEAVE,
+        ),
     )
     index = int(since) if since.isdecimal() else 0
     time_ms = 0

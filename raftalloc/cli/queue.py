@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated
 
@@ -63,43 +64,55 @@ def show_queue(connection: Connection) -> None:
     connection.show(answer, lambda: _draw(answer.settings, answer.waiting_count))
 
 
-@app.command("set")
-@connected
-def set_queue(
-    connection: Connection,
-    order: Annotated[Order | None, typer.Option(help="Whose turn it is.")] = None,
+@dataclass(frozen=True, slots=True)
+class QueueOptions:
+    """How the queue is to be served; what is left out stays."""
+
+    order: Annotated[Order | None, typer.Option(help="Whose turn it is.")] = None
     ageing: Annotated[
         str, typer.Option(help="A request rises by a class for each, such as 30m; 0: never.")
-    ] = "",
+    ] = ""
     backfill: Annotated[
         Backfill | None, typer.Option(help="Whether later requests may start before earlier ones.")
-    ] = None,
+    ] = None
     backfill_depth: Annotated[
         int | None, typer.Option(min=1, max=256, help="Lines that are protected, if conservative.")
-    ] = None,
+    ] = None
     preemption: Annotated[
         Preemption | None, typer.Option(help="Whom a waiting request may end.")
-    ] = None,
-    grace: Annotated[str, typer.Option(help="How long victims have, such as 30s.")] = "",
-    min_run: Annotated[str, typer.Option(help="Who has run for less is no victim.")] = "",
+    ] = None
+    grace: Annotated[str, typer.Option(help="How long victims have, such as 30s.")] = ""
+    min_run: Annotated[str, typer.Option(help="Who has run for less is no victim.")] = ""
     preemptions_per_hour: Annotated[
         int | None, typer.Option(min=0, help="Victims of one agent type; 0: any number.")
-    ] = None,
-) -> None:
+    ] = None
+
+    def request(self) -> queue_pb2.SetQueueRequest:
+        """As the API has it."""
+        request = queue_pb2.SetQueueRequest(
+            backfill_depth=self.backfill_depth, preemptions_per_hour=self.preemptions_per_hour
+        )
+        if self.order is not None:
+            request.order = self.order.message
+        if self.backfill is not None:
+            request.backfill = self.backfill.message
+        if self.preemption is not None:
+            request.preemption = self.preemption.message
+        for field, text in (
+            ("ageing", self.ageing),
+            ("grace", self.grace),
+            ("min_run", self.min_run),
+        ):
+            if text:
+                setattr(request, f"{field}_ms", arguments.duration(text, field=field))
+        return request
+
+
+@app.command("set")
+@connected
+def set_queue(connection: Connection, options: QueueOptions) -> None:
     """Change how the queue is served; what is left out stays."""
-    request = queue_pb2.SetQueueRequest(
-        backfill_depth=backfill_depth, preemptions_per_hour=preemptions_per_hour
-    )
-    if order is not None:
-        request.order = order.message
-    if backfill is not None:
-        request.backfill = backfill.message
-    if preemption is not None:
-        request.preemption = preemption.message
-    for field, text in (("ageing", ageing), ("grace", grace), ("min_run", min_run)):
-        if text:
-            setattr(request, f"{field}_ms", arguments.duration(text, field=field))
-    answer = connection.ask(lambda client: client.queue.set_queue(request))
+    answer = connection.ask(lambda client: client.queue.set_queue(options.request()))
     connection.show(answer, lambda: _draw(answer.settings))
 
 

@@ -19,7 +19,6 @@ from typer.main import get_command
 from raftalloc.api.v1 import (
     allocator_pb2,
     fleet_pb2,
-    queue_pb2,
     quotas_pb2,
     reservations_pb2,
     simulation_pb2,
@@ -27,7 +26,7 @@ from raftalloc.api.v1 import (
 from raftalloc.cli import arguments
 from raftalloc.cli.asked import RequestOptions, request_of
 from raftalloc.cli.parameters import disguised, gathered, wanted_by
-from raftalloc.cli.queue import Order
+from raftalloc.cli.queue import QueueOptions
 from raftalloc.errors import InvalidRequest
 
 if TYPE_CHECKING:
@@ -219,17 +218,9 @@ def quota(
 
 
 @_verb("queue")
-def queue(
-    order: Annotated[Order | None, typer.Option()] = None,
-    ageing: Annotated[str, typer.Option()] = "",
-) -> Step:
+def queue(options: QueueOptions) -> Step:
     """The queue is served otherwise; what is left out stays."""
-    request = queue_pb2.SetQueueRequest()
-    if order is not None:
-        request.order = order.message
-    if ageing:
-        request.ageing_ms = arguments.duration(ageing, field="ageing")
-    return Step(set_queue=request)
+    return Step(set_queue=options.request())
 
 
 @_verb("advance")

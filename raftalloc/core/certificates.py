@@ -26,6 +26,7 @@ from raftalloc.core.quotas import NO_LIMIT
 from raftalloc.core.records import (
     ADD,
     FEWER,
+    FITS_NOW,
     FREE,
     GROW,
     RAISE_QUOTA,
@@ -38,6 +39,8 @@ from raftalloc.core.records import (
 from raftalloc.core.rejections import NUMBER_MAX
 from raftalloc.core.state import State
 
+PROMISED: Final = "PROMISED"
+"""There is room, but for starts that are promised to others: who waits for them is told by the queue, not changed."""
 MEMBERS_TRIED_MAX: Final = 1_000
 """Of a larger gang it is not told how many of it would fit."""
 SHORT_MAX: Final = 1 << 42
@@ -76,6 +79,9 @@ def certify(state: State, queued: Queued) -> Certificate:
         found = _of_time_and_number(state, queued, rest, members)
         sets += [each for each, _ in found]
         changes += [change for _, change in found]
+    is_held_back = not sets and bool(state.queue.requests)
+    if is_held_back and explain.explain_queued(state, queued).verdict != FITS_NOW:
+        sets.append((Blocker(PROMISED, "", "", 1, 0),))
     return Certificate(tuple(sets), tuple(changes))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from raftalloc.core import codec
-from raftalloc.core.commands import LEAVE, ORDER_NAMES, POLICY_NAMES
+from raftalloc.core.commands import ORDER_NAMES, POLICY_NAMES
 from raftalloc.errors import InvalidRequest
 from raftalloc.replay.evaluation import LivedRun, OtherRun
 from raftalloc.replay.following import Following
@@ -60,7 +60,8 @@ async def evaluate(
     other.finish(end_ms)
     return {
         "policy": POLICY_NAMES.get(change.policy, "as asked"),
-        "queue_policy": "as set" if change.order == LEAVE else ORDER_NAMES[change.order],
+        "queue_policy": ORDER_NAMES.get(change.queue.order, "as set"),
+        "queue_settings": change.wanted(),
         "from_index": first_index + 1,
         "to_index": last,
         "from_ms": first_ms,

@@ -14,7 +14,7 @@ chain. From where it differs it goes its own way:
 from __future__ import annotations
 
 import heapq
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Final
 
 from raftalloc.core import codec, machine, views
@@ -50,11 +50,16 @@ PROPOSER: Final = "evaluation"
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What is to be otherwise; 0, LEAVE: as it was. policy: of placement. order, ageing_ms: of the queue."""
+    """What is to be otherwise. policy: of placement; 0: as it was. queue: what is not LEAVE there."""
 
     policy: int = 0
-    order: int = LEAVE
-    ageing_ms: int = LEAVE
+    queue: SetQueue = field(default_factory=SetQueue)
+
+    def wanted(self) -> dict[str, int]:
+        """Setting of the queue -> what it is to be."""
+        names = (item.name for item in fields(self.queue) if item.name != "initial")
+        given = {name: getattr(self.queue, name) for name in names}
+        return {name: value for name, value in given.items() if value != LEAVE}
 
 
 class LivedRun:
@@ -169,12 +174,10 @@ class OtherRun:
         """Before requests come, let the queue be served as is asked, if it is not; answers whether it was not."""
         if not any(isinstance(asked.command, Allocate) for asked in entry.asked):
             return False
-        wanted, settings = self._change, self.state.queue.settings
-        same_order = wanted.order in (LEAVE, settings.order)
-        same_ageing = wanted.ageing_ms in (LEAVE, settings.ageing_ms)
-        if same_order and same_ageing:
+        settings, wanted = self.state.queue.settings, self._change.wanted()
+        if all(getattr(settings, name) == value for name, value in wanted.items()):
             return False
-        command = SetQueue(order=wanted.order, ageing_ms=wanted.ageing_ms)
+        command = self._change.queue
         at_ms = max(self.state.now_ms, entry.at_ms)
         own = Entry(at_ms, PROPOSER, (Asked(command),))
         self._apply(own, max(self.state.index + 1, index))
@@ -191,11 +194,12 @@ class OtherRun:
         if isinstance(command, Allocate) and self._change.policy:
             return Asked(replace(command, policy=self._change.policy), asked.origin)
         if isinstance(command, SetQueue):
-            change = self._change
-            order = command.order if change.order in (LEAVE, command.order) else LEAVE
-            same_ageing = change.ageing_ms in (LEAVE, command.ageing_ms)
-            ageing_ms = command.ageing_ms if same_ageing else LEAVE
-            return Asked(replace(command, order=order, ageing_ms=ageing_ms), asked.origin)
+            other = {
+                name: LEAVE
+                for name, value in self._change.wanted().items()
+                if getattr(command, name) not in (value, LEAVE)
+            }
+            return Asked(replace(command, **other), asked.origin)  # type: ignore[arg-type]  # its numbers
         return asked
 
     def _translated(self, index: int, row: int, asked: Asked) -> Asked | None:

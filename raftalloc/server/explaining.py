@@ -92,4 +92,5 @@ def _decision(found: Decision) -> allocator_pb2.Decision:
         runner_up_node_id=found.runner_up,
         resources=dict(request.demand),
         waited_ms=getattr(event, "waited_ms", 0),
+        preemptor_id=getattr(event, "preemptor", 0),
     )

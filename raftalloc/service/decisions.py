@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING, Final
 from raftalloc.core import codec, machine
 from raftalloc.core.certificates import certify
 from raftalloc.core.commands import Allocate
-from raftalloc.core.events import CORDONED, Granted, NodeStateChanged, Queued, Refused
+from raftalloc.core.events import (
+    CORDONED,
+    Granted,
+    NodeStateChanged,
+    Preempting,
+    Queued,
+    Refused,
+)
 from raftalloc.core.evolve import evolve
 from raftalloc.core.explain import explain_queued
 from raftalloc.core.records import FITS_NOW, Certificate, Explanation
@@ -23,12 +30,16 @@ if TYPE_CHECKING:
     from raftalloc.core.events import Event
     from raftalloc.core.state import State
 
-_WHICH: Final = "name the event of a request: one that was granted, queued or refused"
+DECIDING: Final = (Granted, Queued, Refused, Preempting)
+_WHICH: Final = "name the event of a request: one that was granted, queued, refused or preempted"
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What was decided, on what. runner_up: the node that it would have been without the one that was chosen."""
+    """What was decided, on what. Of Preempting the request is the one that room is made for.
+
+    runner_up: the node that it would have been without the one that was chosen.
+    """
 
     event: Event
     request: Queued
@@ -52,7 +63,7 @@ def decision(state: State, block: codec.Block, sequence: int) -> Decision:
     request = _request_of(state, item.event)
     if request is None and isinstance(command, Allocate):
         request = as_queued(state, command, asked[item.cause].origin)
-    if request is None or not isinstance(item.event, Granted | Queued | Refused):
+    if request is None or not isinstance(item.event, DECIDING):
         problem = f"a {type(item.event).__name__} of index {block.index} decides about no request"
         raise InvalidRequest("event_sequence", problem, _WHICH)
     if isinstance(item.event, Granted):
@@ -70,8 +81,9 @@ def _request_of(state: State, event: Event) -> Queued | None:
     """As it waits, or is about to."""
     if isinstance(event, Queued):
         return event
-    if isinstance(event, Granted):
-        waiting = state.queue.requests.get(event.request_id)
+    if isinstance(event, Granted | Preempting):
+        number = event.request_id if isinstance(event, Granted) else event.preemptor
+        waiting = state.queue.requests.get(number)
         return waiting.queued if waiting is not None else None
     return None
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from raftalloc.core import codec, views
-from raftalloc.core.events import Ended, Granted, Queued, Withdrawn
+from raftalloc.core.events import Ended, Granted, Preempting, Queued, Spared, Withdrawn
 from raftalloc.errors import InvalidRequest
 from raftalloc.service.indexing import agent_key, allocation_key, workflow_key
 
@@ -73,18 +73,22 @@ class Queries:
         return await self._past(number)
 
     async def decision_of(self, number: int) -> tuple[int, int] | None:
-        """Index and number within the entry of the event that granted an allocation, or queued a request.
+        """Index and number within the entry of the event that decided last about an allocation or request.
 
-        None where there is none, or it has left the store.
+        That is Preempting, unless it was spared; else Granted; else Queued. None: it has left the store, or never was.
         """
         await self._engine.stored(self._engine.index)
-        queued, position = None, INDEX_MAX
+        queued, spared, position = None, False, INDEX_MAX
         while blocks := await self._store.find(allocation_key(number), position, PAGE_BLOCKS):
             for index, data in blocks:
                 position = index
                 happened = codec.decode_events(codec.decode_block(data).events)
-                for sequence, item in enumerate(happened):
+                for sequence, item in reversed(list(enumerate(happened))):
                     match item.event:
+                        case Spared(allocation_id=found) if found == number:
+                            spared = True
+                        case Preempting(allocation_id=found) if found == number and not spared:
+                            return index, sequence
                         case Granted(allocation_id=found) if found == number:
                             return index, sequence
                         case Queued(request_id=found) if found == number:

@@ -12,7 +12,9 @@ from raftalloc.core.commands import (
     CRITICAL,
     FIFO,
     FIRST_FIT,
+    GREEDY,
     LOW,
+    LOWER_PRIORITY,
     PRIORITY,
     WORST_FIT,
     Allocate,
@@ -132,7 +134,7 @@ def test_the_settings_named_as_they_were_give_the_same_log_too(run: Run):
         applied = lived.ask(2 + number, request(cpu=3, duration_ms=4_000))
         if applied.outcomes[0].status == GRANTED and number % 2:
             lived.ask(2.5 + number, release_of(applied))
-    report = run(evaluate(lived, Change(policy=BEST_FIT, order=PRIORITY, ageing_ms=0)))
+    report = run(evaluate(lived, Change(BEST_FIT, SetQueue(order=PRIORITY, ageing_ms=0))))
     assert report["same"]
     assert not run(evaluate(lived, Change(policy=FIRST_FIT)))["same"]
 
@@ -164,7 +166,12 @@ def test_it_may_begin_anywhere(run: Run, share: float):
 
 @pytest.mark.parametrize("seed", [1, 2, 3, 4])
 @pytest.mark.parametrize(
-    "change", [Change(policy=WORST_FIT), Change(order=FIFO), Change(FIRST_FIT, PRIORITY, 0)]
+    "change",
+    [
+        Change(policy=WORST_FIT),
+        Change(queue=SetQueue(order=FIFO, backfill=GREEDY)),
+        Change(FIRST_FIT, SetQueue(order=PRIORITY, ageing_ms=0, preemption=LOWER_PRIORITY)),
+    ],
 )
 def test_whatever_was_asked_the_other_run_keeps_every_law(run: Run, seed: int, change: Change):
     lived = of_walk(seed)
@@ -202,7 +209,7 @@ def test_another_order_moves_waits_and_what_follows_moves_with_the_grants(run: R
     by_arrival, by_priority = scene(FIFO), scene(PRIORITY)
     expected = {FIFO: {"LOW": 9.0, "CRITICAL": 18.0}, PRIORITY: {"LOW": 19.0, "CRITICAL": 8.0}}
     for lived, was, other in ((by_arrival, FIFO, PRIORITY), (by_priority, PRIORITY, FIFO)):
-        report: dict[str, Any] = run(evaluate(lived, Change(order=other)))
+        report: dict[str, Any] = run(evaluate(lived, Change(queue=SetQueue(order=other))))
         for side, order in (("lived", was), ("other", other)):
             waits = {name: each["mean"] for name, each in report[side]["waits_s"].items()}
             assert waits == {**expected[order], "MEDIUM": 0.0}, (side, order)
@@ -291,7 +298,7 @@ def test_a_directory_and_the_group_that_lived_in_it_give_the_same_report(run: Ru
                     ),
                 )
             client = Client(transport=transport)
-            whole = await evaluate(GroupHistory(client), Change(order=FIFO))
+            whole = await evaluate(GroupHistory(client), Change(queue=SetQueue(order=FIFO)))
             part = await evaluate(GroupHistory(client), Change(), index=6)
             return whole, part, 6
 
@@ -299,7 +306,7 @@ def test_a_directory_and_the_group_that_lived_in_it_give_the_same_report(run: Ru
         history = DirectoryHistory(str(tmp_path / "data"))
         try:
             return (
-                await evaluate(history, Change(order=FIFO)),
+                await evaluate(history, Change(queue=SetQueue(order=FIFO))),
                 await evaluate(history, Change(), index=index),
             )
         finally:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from raftalloc.api.v1 import allocator_pb2, events_pb2, fleet_pb2
+from raftalloc.api.v1 import allocator_pb2, events_pb2, fleet_pb2, queue_pb2, types_pb2
 from raftalloc.errors import InvalidRequest, Rejected
 from raftalloc.server.render_events import detail_json
 from tests.core import specimens
@@ -86,6 +86,34 @@ def test_a_grant_a_wait_and_a_refusal_are_explained_by_what_the_decision_saw(
             ):
                 with pytest.raises(InvalidRequest):
                     await told(**bad)
+
+    run(story())
+
+
+def test_who_was_preempted_is_told_for_whom_and_why_that_could_not_start(run: Run, tmp_path: Path):
+    async def story() -> None:
+        async with opened(tmp_path) as transport:
+            await register(transport)
+            settings = queue_pb2.SetQueueRequest(
+                preemption=queue_pb2.QueueSettings.PREEMPTION_LOWER_PRIORITY,
+                min_run_ms=0,
+                grace_ms=600_000,
+            )
+            await ask(transport, "Queue/SetQueue", settings)
+            low = allocate_request(resources={"cpu": 8_000}, priority=types_pb2.PRIORITY_LOW)
+            victim = (await ask(transport, "Allocator/Allocate", low)).granted.allocations[0].id
+            high = allocate_request(
+                agent_id="urgent",
+                resources={"cpu": 3_000},
+                priority=types_pb2.PRIORITY_CRITICAL,
+                wait_ms=3_600_000,
+            )
+            queued = (await ask(transport, "Allocator/Allocate", high)).queued
+            why = await ask(transport, "Allocator/Explain", Explain(request_id=victim))
+            assert (why.decision.event, why.decision.subject) == ("Preempting", victim)
+            assert why.decision.preemptor_id == queued.request_id
+            assert (why.decision.agent_id, why.verdict) == ("urgent", MUST_WAIT)
+            assert why.changes[0].amount == 3_000
 
     run(story())
 

@@ -9,12 +9,12 @@ import pytest
 from raftalloc.core import codec, machine
 from raftalloc.core.codec import decode_entry
 from raftalloc.core.commands import Allocate
-from raftalloc.core.events import Granted, Queued, Refused
+from raftalloc.core.events import Granted, Preempting, Queued, Refused
 from raftalloc.core.records import FITS_NOW
 from raftalloc.core.rejections import NO_CAPACITY, QUOTA_EXCEEDED, UNSATISFIABLE
 from raftalloc.core.state import State
 from raftalloc.errors import InvalidRequest
-from raftalloc.service.decisions import decision
+from raftalloc.service.decisions import DECIDING, decision
 from tests.service.past import walked
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def decisions(seed: int) -> Sequence[tuple[Event, int, bytes, codec.Block]]:
         asked = decode_entry(block.entry).asked
         for sequence, item in enumerate(codec.decode_events(block.events)):
             allocates = item.cause >= 0 and isinstance(asked[item.cause].command, Allocate)
-            if isinstance(item.event, Granted | Queued) or (
+            if isinstance(item.event, Granted | Queued | Preempting) or (
                 isinstance(item.event, Refused) and allocates
             ):
                 found.append((item.event, sequence, before, block))
@@ -61,6 +61,9 @@ def test_every_grant_and_every_no_of_a_log_is_explained_as_it_was_decided(seed: 
             assert found.certificate.sets == ()
             assert found.runner_up != event.node_id or not event.node_id
             assert found.request.agent_id == event.agent_id
+        elif isinstance(event, Preempting):
+            assert found.explanation.verdict != FITS_NOW
+            assert found.request.request_id == event.preemptor
         elif not found.request.reservation_id and (
             isinstance(event, Queued) or event.code in (NO_CAPACITY, UNSATISFIABLE, QUOTA_EXCEEDED)  # type: ignore[union-attr]  # refused
         ):
@@ -76,7 +79,7 @@ def test_what_decides_about_no_request_is_refused():
     for before, block in lived(1):
         happened = codec.decode_events(block.events)
         for sequence, item in enumerate(happened):
-            if isinstance(item.event, Granted | Queued | Refused):
+            if isinstance(item.event, DECIDING):
                 continue
             with pytest.raises(InvalidRequest):
                 decision(codec.decode_state(before), block, sequence)

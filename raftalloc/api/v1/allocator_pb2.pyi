@@ -824,8 +824,9 @@ class Decision(_message.Message):
     RUNNER_UP_NODE_ID_FIELD_NUMBER: _builtins.int
     RESOURCES_FIELD_NUMBER: _builtins.int
     WAITED_MS_FIELD_NUMBER: _builtins.int
+    PREEMPTOR_ID_FIELD_NUMBER: _builtins.int
     event: _builtins.str
-    """Granted, Queued, Refused"""
+    """Granted, Queued, Refused, Preempting"""
     index: _builtins.int
     at_ms: _builtins.int
     subject: _builtins.int
@@ -836,6 +837,8 @@ class Decision(_message.Message):
     runner_up_node_id: _builtins.str
     """where it would have gone without that node"""
     waited_ms: _builtins.int
+    preemptor_id: _builtins.int
+    """of Preempting: the request that room is made for. The explanation, agent and resources are that request's"""
     @_builtins.property
     def resources(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]: ...
     def __init__(
@@ -850,10 +853,11 @@ class Decision(_message.Message):
         runner_up_node_id: _builtins.str = ...,
         resources: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
         waited_ms: _builtins.int = ...,
+        preemptor_id: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "at_ms", b"at_ms", "event", b"event", "index", b"index", "node_id", b"node_id", "resources", b"resources", "runner_up_node_id", b"runner_up_node_id", "subject", b"subject", "waited_ms", b"waited_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "at_ms", b"at_ms", "event", b"event", "index", b"index", "node_id", b"node_id", "preemptor_id", b"preemptor_id", "resources", b"resources", "runner_up_node_id", b"runner_up_node_id", "subject", b"subject", "waited_ms", b"waited_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
