@@ -19,7 +19,7 @@ from grpc_reflection.v1alpha import (  # type: ignore[import-untyped]  # ships n
     reflection_pb2_grpc,
 )
 
-from raftalloc.api.v1 import admin_pb2, allocator_pb2, events_pb2, usage_pb2
+from raftalloc.api.v1 import admin_pb2, allocator_pb2, events_pb2, simulation_pb2, usage_pb2
 from raftalloc.client.transport import GrpcTransport
 from raftalloc.config import load_config
 from raftalloc.errors import InvalidRequest, NoLeader, OutcomeUnknown, Rejected, Unavailable
@@ -192,6 +192,43 @@ def test_a_stale_read_is_answered_where_it_was_asked(
             assert 'rpcs_total{code="OK",method="Usage/Utilization"} 1.0' in answered
 
     run(scene())
+
+
+def test_any_replica_answers_of_the_past_and_what_if_is_what_then_happens(
+    tmp_path: Path, run: Run, free_ports: Callable[[int], list[int]]
+):
+    async def scene() -> None:
+        async with group(tmp_path, free_ports) as all_three:
+            follower = (await all_three.followers())[0].transport
+            await register(follower)
+            step = simulation_pb2.WhatIfStep(allocate=allocate_request(resources={"cpu": 5_000}))
+            tried = await ask(
+                follower, "Simulation/WhatIf", simulation_pb2.WhatIfRequest(steps=[step, step])
+            )
+            done = [
+                await ask(follower, "Allocator/Allocate", step.allocate) for _ in tried.outcomes
+            ]
+            for outcome, answer in zip(tried.outcomes, done, strict=True):
+                assert outcome.allocated.WhichOneof("outcome") == answer.WhichOneof("outcome")
+                assert outcome.allocated.rejected == answer.rejected
+            node = done[0].granted.allocations[0].node_id
+            assert tried.outcomes[0].allocated.granted.allocations[0].node_id == node
+            index = done[0].index
+            await until(
+                lambda: all(
+                    each.replica.sample().stored_index >= index for each in all_three.members
+                )
+            )
+            then = [
+                await ask(
+                    each.transport, "Allocator/List", allocator_pb2.ListRequest(at_index=index)
+                )
+                for each in all_three.members
+            ]
+            assert [len(each.allocations) for each in then] == [1, 1, 1]
+            assert then[0] == then[1] == then[2]
+
+    run(scene(), timeout=60)
 
 
 def test_a_stream_of_requests_goes_through_a_follower_in_order(
