@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from typing import TYPE_CHECKING
 
 import pytest
@@ -122,3 +123,36 @@ def test_members_come_go_and_lose_their_disks_under_load(tmp_path, run):
                     await four.close()
 
     run(story(), timeout=200)
+
+
+def test_leaders_that_are_stopped_in_peace_hand_over_and_nothing_is_lost(tmp_path, run):
+    async def story() -> None:
+        async with LocalGroup.create(tmp_path, any_ports=True) as group:
+            group.start()
+            await group.wait_leader()
+            told, ended = Acknowledged(), asyncio.Event()
+            async with Client(group.endpoints, tls=group.tls) as client:
+                await register(client)
+                work = [
+                    asyncio.create_task(worker(client, number, told, ended)) for number in range(4)
+                ]
+                count = await more_than(told, 20)
+                for _ in range(2):
+                    leader = await group.wait_leader()
+                    term = (await group.status(leader)).term
+                    assert group.signal(leader, signal.SIGTERM)
+                    assert await group.wait_ended(leader) == []
+                    after = await group.wait_leader(other_than=leader)
+                    assert (await group.status(after)).term == term + 1, "one election, at once"
+                    group.start(leader)
+                    await group.wait_answering(leader)
+                    count = await more_than(told, count + 10)
+                ended.set()
+                await asyncio.gather(*work)
+            found = await collect.digests(group)
+            logs = await collect.logs(group, found.index)
+            assert oracle.lost(told, logs) == []
+            assert oracle.duplicated(told, logs) == []
+            assert found.equal
+
+    run(story(), timeout=150)

@@ -53,6 +53,19 @@ def what_a_learner_has_commits_nothing() -> None:
     assert leader._SyncObj__raftCommitIndex == 3
 
 
+def the_lead_goes_to_a_voter_that_has_all() -> None:
+    """A learner would stand for nothing, and who lacks an entry would lose."""
+    leader = Bench([0, 1, 1], others=(B, C), term=1, learners=("c",))
+    leader.lead()
+    leader.answer(C, 1, 4, success=True)
+    leader.answer(B, 1, 3, success=True)
+    leader.sent.clear()
+    assert not leader.hand_over()
+    leader.answer(B, 1, 4, success=True)
+    leader.hand_over()
+    assert [(node, message["type"]) for node, message in leader.sent] == [(B, "timeout_now")]
+
+
 def a_configuration_counts_when_it_is_appended() -> None:
     """Raft 6: of four, three; or the three of before and the four of now could decide apart."""
     leader = Bench([0, 1], others=(B, C, D), term=1, learners=("d",))
@@ -197,6 +210,7 @@ ABOUT_MEMBERS = (
     the_next_change_waits_for_the_last,
     a_learner_has_no_vote,
     what_a_learner_has_commits_nothing,
+    the_lead_goes_to_a_voter_that_has_all,
     a_configuration_counts_when_it_is_appended,
     an_emptied_disk_has_no_vote,
     an_emptied_disk_confirms_nothing_until_it_is_given_the_seat,
