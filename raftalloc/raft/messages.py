@@ -99,8 +99,14 @@ KINDS: Final[Mapping[str, Mapping[str, Field]]] = {
         "offset": COUNT,
         "data": BLOB,
     },
-    "blocks_wanted": {"after": COUNT, "offset": COUNT},
-    "blocks": {"after": COUNT, "offset": COUNT, "size": COUNT, "data": BLOB, "head": COUNT},
+    "blocks_wanted": {"after": COUNT, "until": COUNT, "offset": COUNT},
+    "blocks": {
+        "after": COUNT,
+        "offset": COUNT,
+        "size": COUNT,
+        "data": BLOB,
+        "is_all": FLAG,
+    },
     "snapshot_answer": {
         "term": COUNT,
         "digest": BLOB,

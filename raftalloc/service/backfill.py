@@ -5,8 +5,9 @@ is a page of blocks in pieces of PIECE_BYTES; one piece is under way at a time, 
 block is kept only where it continues the chain; so what fills a gap leads from the blocks before it to the snapshot
 behind it. Where no other replica has what follows, that has left every store, and what is behind it is fetched.
 
-    blocks_wanted   after: an index   offset: of the page
-    blocks          after, offset     size: of the page   data   head: the last index that is stored there
+    blocks_wanted   after, until: indices   offset: of the page
+    blocks          after, offset   size: of the page   data   is_all: the page begins where it should, or nobody here
+                    will ever have what is before it
 """
 
 from __future__ import annotations
@@ -76,7 +77,8 @@ class Backfill:
         """One answer at a time for each; who does not wait for it gets none."""
         if self._task is None or replica_id in self._giving:
             return
-        task = asyncio.create_task(self._give(replica_id, message["after"], message["offset"]))
+        after, until, offset = message["after"], message["until"], message["offset"]
+        task = asyncio.create_task(self._give(replica_id, after, until, offset))
         self._giving[replica_id] = task
         task.add_done_callback(lambda ended: self._gave(replica_id, ended))
 
@@ -86,8 +88,9 @@ class Backfill:
         if error is not None:
             self._engine.fail(error)
 
-    async def _give(self, replica_id: str, after: int, offset: int) -> None:
-        page = await self._page(after)
+    async def _give(self, replica_id: str, after: int, until: int, offset: int) -> None:
+        page = await self._page(after, until)
+        engine = self._engine
         self._peers.tell(
             replica_id,
             {
@@ -96,15 +99,17 @@ class Backfill:
                 "offset": offset,
                 "size": len(page),
                 "data": page[offset : offset + self._piece_bytes],
-                "head": self._engine.stored_index,
+                "is_all": engine.gaps.wanted is None and engine.stored_index >= until,
             },
         )
 
-    async def _page(self, after: int) -> bytes:
-        """The blocks behind an index, as they are sent: [[index, block], ...]."""
+    async def _page(self, after: int, until: int) -> bytes:
+        """Blocks between two indices as they are sent: [[index, block], ...]. The same ones every time."""
         blocks: list[tuple[int, bytes]] = []
         size = 0
         for index, data in await self._engine.history.read(after + 1, PAGE_BLOCKS):
+            if index > until:
+                break
             blocks.append((index, data))
             size += len(data)
             if size >= PAGE_BYTES:
@@ -133,28 +138,25 @@ class Backfill:
         peer = self._next_peer()
         page = bytearray()
         while True:
-            answer = await self._ask(peer, gap.above, len(page))
+            answer = await self._ask(peer, gap, len(page))
             if answer is None or answer["size"] > PAGE_BYTES_MAX:
                 self._turn += 1
                 return False
             page += answer["data"]
             if len(page) >= answer["size"] or not answer["data"]:
                 break
+        self._turn += 1
         try:
             blocks = [(index, data) for index, data in msgpack.unpackb(page)]
         except (ValueError, TypeError):
-            blocks = []
+            return False
         if await self._take(gap, blocks):
+            self._turn -= 1
             self._lacking.clear()
             return True
-        self._turn += 1
-        if answer["head"] >= gap.below:
+        if answer["is_all"]:
             self._lacking.add(peer)
-        return (
-            blocks != []
-            and self._lacking >= set(self._peers.others)
-            and await self._skip(gap, blocks)
-        )
+        return self._lacking >= set(self._peers.others) and await self._skip(gap, blocks)
 
     def _next_peer(self) -> str:
         """The leader first."""
@@ -186,14 +188,14 @@ class Backfill:
 
     async def _skip(self, gap: Gap, blocks: list[tuple[int, bytes]]) -> bool:
         """What follows has left every store: go on behind the first block that is left, whose chain is known."""
-        index, data = blocks[0]
-        try:
-            chain = codec.decode_block(data).chain
-        except ValueError:
-            return False
-        if not gap.above < index <= gap.below:
-            # Nothing of the gap is left anywhere.
-            index, chain = gap.below, gap.below_chain
+        index, chain = gap.below, gap.below_chain  # where nothing of the gap is left
+        if blocks:
+            try:
+                index, chain = blocks[0][0], codec.decode_block(blocks[0][1]).chain
+            except (ValueError, TypeError):
+                return False
+            if not gap.above < index < gap.below:
+                return False
         lost = Gap(gap.above, gap.above_chain, index, chain, is_lost=True)
         rest = () if index == gap.below else (Gap(index, chain, gap.below, gap.below_chain),)
         await self._engine.gaps.fill(gap, (lost, *rest), ())
@@ -201,11 +203,13 @@ class Backfill:
         self._lacking.clear()
         return True
 
-    async def _ask(self, peer: str, after: int, offset: int) -> dict[str, Any] | None:
+    async def _ask(self, peer: str, gap: Gap, offset: int) -> dict[str, Any] | None:
         """One piece; None where it did not come in time."""
+        after, until = gap.above, gap.below
         answer: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
         self._asked, self._answer = (peer, after, offset), answer
-        self._peers.tell(peer, {"type": "blocks_wanted", "after": after, "offset": offset})
+        wanted = {"type": "blocks_wanted", "after": after, "until": until, "offset": offset}
+        self._peers.tell(peer, wanted)
         timer: Timer = self._clock.call_later(ANSWER_SECONDS, lambda: _give_up(answer))
         try:
             return await answer

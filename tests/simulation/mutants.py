@@ -17,12 +17,19 @@ from raftalloc.core.sessions import Sessions
 from raftalloc.raft import replica
 from raftalloc.raft.gate import Gate
 from raftalloc.raft.handlers import Handlers
+from raftalloc.raft.installing import Installing
+from raftalloc.raft.journal import Journal
+from raftalloc.raft.offering import Offering
 from raftalloc.raft.quorum import LEADER, Quorum
 from raftalloc.raft.reading import Reading
 from raftalloc.raft.seating import Seating
+from raftalloc.raft.sending import Sending
 from raftalloc.service import digests
 from raftalloc.service.clock import ClusterClock
+from raftalloc.service.engine import Engine
+from raftalloc.service.images import Images
 from tests.simulation import faults
+from tests.simulation import mutants_snapshots as snapshots
 from tests.simulation.disk import SimulatedFile
 
 if TYPE_CHECKING:
@@ -35,6 +42,7 @@ CUTS = (faults.ISOLATE, faults.ONE_WAY, faults.RING, faults.PAUSE, faults.SLOW, 
 CUTS_OF_POWER = (faults.POWER, faults.KILL_ALL, faults.SLOW_DISK, faults.AIM)
 CHANGES = (*faults.CHANGES, faults.ISOLATE, faults.KILL, faults.SLOW, faults.ONE_WAY)
 WIPES = (faults.LOST_DISK, faults.ISOLATE, faults.SLOW, faults.AIM, faults.FLOOD)
+SNAPSHOTS = (faults.AWAY, faults.WIPE, faults.KILL, faults.POWER, faults.AIM, faults.SLOW)
 KILLS = (faults.KILL, faults.KILL_ALL, faults.AIM, faults.ISOLATE, faults.SLOW)
 
 
@@ -284,6 +292,69 @@ MUTANTS = {
                 (Seating, "_may_vote", lambda self: True),
             ),
             WIPES,
+        ),
+        Mutant(
+            "snapshot-clears-log",
+            "S13",
+            "installing a snapshot drops what follows it",
+            ((Journal, "install", snapshots.clear_always),),
+            SNAPSHOTS,
+        ),
+        Mutant(
+            "older-snapshot-wins",
+            "S14",
+            "a snapshot is installed though there is more",
+            ((Installing, "_lacks", lambda self, index: True),),
+            (faults.AWAY, faults.LOSS, faults.SLOW, faults.AIM),
+        ),
+        Mutant(
+            "compact-unsynced",
+            "design 9.3",
+            "the log forgets what no synced snapshot has",
+            ((Engine, "_queue_snapshot", snapshots.compact_unsynced),),
+            (faults.POWER, faults.KILL_ALL, faults.KILL),
+        ),
+        Mutant(
+            "install-unkept",
+            "Raft 7",
+            "a snapshot is installed that is not on the disk",
+            ((Images, "keep", snapshots.keep_in_memory),),
+            SNAPSHOTS,
+        ),
+        Mutant(
+            "apply-while-installing",
+            "Raft 7",
+            "entries are applied while the state is about to be replaced",
+            ((Installing, "is_paused", property(lambda self: bool(self._wants))),),
+            (*SNAPSHOTS, faults.KILL_ALL, faults.ISOLATE),
+        ),
+        Mutant(
+            "leads-without-state",
+            "S8",
+            "a replica without state stands for election",
+            ((Installing, "ask_before_standing", Offering.ask_before_standing),),
+            (faults.WIPE, faults.KILL, faults.KILL_ALL),
+        ),
+        Mutant(
+            "no-snapshots-sent",
+            "Raft 7",
+            "who is behind the log is left there",
+            ((Offering, "_send_snapshot", snapshots.keep_quiet),),
+            (faults.AWAY, faults.KILL),
+        ),
+        Mutant(
+            "transfer-begins-anew",
+            "A3",
+            "a compaction takes no transfer into account",
+            ((Offering, "compact", snapshots.begin_transfers_anew),),
+            (faults.AWAY, faults.SLOW),
+        ),
+        Mutant(
+            "no-window",
+            "A8",
+            "whatever is behind is sent at once",
+            ((Sending, "_may_send", lambda self, flight: True),),
+            (faults.AWAY, faults.SLOW),
         ),
         Mutant(
             "no-idempotency",

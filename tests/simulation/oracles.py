@@ -7,6 +7,7 @@ configuration         a replica goes by another configuration than the last one 
 not-durable           what a replica says, or counts itself for, is not on its disk
 log-matching          entries of equal index and term differ, or what stands before them does
 committed             a committed entry is another on another replica, or gone
+state                 after a restart the state does not reach the beginning of the log
 stale-leader          a replica goes on leading long after another was elected
 cut-off               a leader that no majority has answered goes on leading
 stale-read            a read misses a write acknowledged before it began, or what an earlier read saw

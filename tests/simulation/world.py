@@ -92,6 +92,8 @@ class World:
         self._failing: set[str] = set()
         self.flipped = Flipped()
         self._wiped = ""
+        self._robbed: set[str] = set()
+        """Who has lost something of its event store, by no fault of its own."""
         self._nemesis = faults.Nemesis(self, Dice(seed, "nemesis"), self.mix)
         self.network.on_sent = self._sent
         self.network.on_delivered = self._delivered
@@ -296,6 +298,10 @@ class World:
             await life.open()
         except RaftallocError as error:
             self._died(life, error)
+            return
+        if life.raft.is_paused and life.replica_id not in self._robbed:
+            story = f"{life.replica_id} starts without the state that its log begins behind"
+            self.violate("state", story)
 
     def kill(self, replica_id: str, *, power: bool = False) -> None:
         life = self.lives.pop(replica_id, None)
@@ -333,6 +339,7 @@ class World:
         if replica_id in self.lives:
             return
         store = self._stores[replica_id]
+        self._robbed.add(replica_id)
         if what == faults.SPOIL:
             self.note(f"{replica_id} has lost the snapshot at {store.spoil()}")
         elif self._wiped in ("", replica_id):
