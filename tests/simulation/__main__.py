@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tests.simulation import directed, faults, mutants
+from tests.simulation import directed_snapshots as _its_schedules  # noqa: F401 - among directed's
 from tests.simulation.mutants import MUTANTS
 from tests.simulation.seed import simulate_cleanly
 from tests.simulation.world import FAULT_SECONDS, Verdict

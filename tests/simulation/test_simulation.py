@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.simulation import directed, stock
+from tests.simulation import directed, directed_snapshots, stock
 from tests.simulation.mutants import MUTANTS, applied
 
 ROOT = Path(__file__).parents[2]
@@ -38,6 +38,11 @@ BY_SCHEDULE = {
     "learner-counts": "what_a_learner_has_commits_nothing",
     "config-applied-on-commit-only": "a_configuration_counts_when_it_is_appended",
     "fresh-votes": "an_emptied_disk_has_no_vote",
+    "snapshot-clears-log": "entries_behind_a_snapshot_stay",
+    "older-snapshot-wins": "an_older_snapshot_is_not_taken",
+    "leads-without-state": "who_has_no_state_does_not_stand",
+    "transfer-begins-anew": "a_transfer_is_not_begun_anew_by_a_compaction",
+    "no-window": "who_is_behind_gets_a_window",
 }
 
 pytestmark = pytest.mark.timeout(400)
@@ -117,6 +122,13 @@ def test_the_librarys_own_handler_fails_the_schedule(schedule: str):
     with stock.handlers(), pytest.raises((AssertionError, IndexError)):
         directed.SCHEDULES[schedule]()
     directed.SCHEDULES[schedule]()
+
+
+def test_the_schedules_about_snapshots_are_among_them():
+    assert (
+        directed.SCHEDULES.items()
+        >= {"who_is_behind_gets_a_window": directed_snapshots.who_is_behind_gets_a_window}.items()
+    )
 
 
 def test_every_mutant_says_what_it_takes_away():
