@@ -41,7 +41,7 @@ async def play(group: LocalGroup, told: Acknowledged, directory: Path) -> None:
     group.start()
     leader = await group.wait_leader()
     ended = asyncio.Event()
-    async with Client(group.endpoints) as client:
+    async with Client(group.endpoints, tls=group.tls) as client:
         await register(client)
         work = [asyncio.create_task(worker(client, number, told, ended)) for number in range(6)]
         away = next(name for name in group.replica_ids if name != leader)
