@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 from typing import TYPE_CHECKING
 
 import pytest
@@ -59,7 +58,7 @@ async def play(group: LocalGroup, told: Acknowledged, directory: Path) -> None:
         leader = await group.wait_leader()
         robbed = next(name for name in group.replica_ids if name != leader)
         await group.kill(robbed)
-        shutil.rmtree(directory / "data" / robbed / "events")
+        (directory / "data" / robbed / "events").rename(directory / "moved away")
         group.start(robbed)
         await group.wait_answering(robbed)
         await more_than(told, count + 60)
