@@ -108,25 +108,19 @@ def restore(
     config: Annotated[
         Path, typer.Option("--config", "-c", metavar="FILE", help="Of the new group.")
     ],
-    replica: Annotated[
-        str,
-        typer.Option("--replica", metavar="ID", help="Only this one's; all of them if left out."),
-    ] = "",
 ) -> None:
     """Make the data directories of a new group from a backup. Nothing of it may run, nor its directories exist.
 
-    Do it for every replica of the group, from the same file, before any is started.
+    All of them are made here, at once; where a replica is to run elsewhere, move its directory there.
     """
     loaded = load_config(config)
-    names = [each.replica_id for each in loaded.replicas]
-    chosen = [loaded.replica(replica).replica_id] if replica else names
     with Patience() as patience:
-        step = iter(range(len(chosen) + 1))
+        steps = len(loaded.replicas) + 1
+        step = iter(range(steps))
         found = make(
             file,
             loaded,
-            chosen,
-            lambda what: patience.show("restoring", next(step), len(chosen) + 1, what),
+            lambda what: patience.show("restoring", next(step), steps, what),
         )
     if as_json:
         output.show_json(dataclasses.asdict(found))

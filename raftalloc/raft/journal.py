@@ -151,11 +151,11 @@ class Journal:
         """The configuration that this replica would begin a group with; empty, or the same for ever."""
         return self._contents.promise
 
-    def identify(self) -> bool:
-        """Draw an incarnation, where there is none; whether the log is of a version that had none."""
+    def identify(self, incarnation: bytes = b"") -> bool:
+        """Draw an incarnation, where there is none and none is given; whether the log is of a version without any."""
         if self._contents.incarnation:
             return False
-        self._change((INCARNATION, 0, 0, self._token(INCARNATION_BYTES)))
+        self._change((INCARNATION, 0, 0, incarnation or self._token(INCARNATION_BYTES)))
         return self._appender.batch > 0
 
     def set_promise(self, members: bytes) -> None:

@@ -3,6 +3,9 @@
 The whole file is read and checked first: every checksum, the chain of every block up to the state's, and the state's
 own index. Each directory is made under another name, and gets its own when it is whole. A directory that is there and
 holds anything is refused.
+
+All directories of the group are made at once, since the group's configuration names each by the number drawn for it:
+one that could be made again later would come back to its seat without what it had voted.
 """
 
 from __future__ import annotations
@@ -14,6 +17,8 @@ from typing import TYPE_CHECKING, Final
 
 from raftalloc.core import codec
 from raftalloc.errors import DataDirectoryError
+from raftalloc.ports import Seat
+from raftalloc.raft import membership
 from raftalloc.raft.disk import SystemLogDisk
 from raftalloc.raft.journal import Journal
 from raftalloc.raft.segments import Identity
@@ -25,9 +30,10 @@ from raftalloc.storage.rocks import RocksStore
 from raftalloc.system import SystemDisk, SystemRng, sync_directory
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from raftalloc.config import Config
+    from raftalloc.raft.membership import Seats
 
 FIRST_TERM: Final = 1
 """Of the entry that every restored log begins behind; the first election is in a later one."""
@@ -57,18 +63,18 @@ class _Checked:
 def restore(
     path: Path,
     config: Config,
-    replica_ids: Sequence[str],
     progress: Callable[[str], None] = lambda _what: None,
 ) -> Restored:
-    """Make the directories of these replicas. Raises DataDirectoryError, and then has made none that is not whole."""
-    directories = [Path(config.data_directory(each)) for each in replica_ids]
+    """Make the directories of all replicas. Raises DataDirectoryError, and then has made none that is not whole."""
+    seats = _seats(config)
+    directories = [Path(config.data_directory(seat.replica_id)) for seat in seats]
     for directory in directories:
         _refuse_used(directory)
     progress("checking the backup")
     checked = _check(path)
-    for replica_id, directory in zip(replica_ids, directories, strict=True):
+    for seat, directory in zip(seats, directories, strict=True):
         progress(f"making {directory}")
-        _make(path, checked, directory, config.cluster_id, replica_id)
+        _make(path, checked, directory, Identity(config.cluster_id, seat.replica_id), seats)
     return Restored(
         index=checked.head.index,
         cluster_id=config.cluster_id,
@@ -77,6 +83,23 @@ def restore(
         blocks=checked.blocks,
         first_event=checked.first_event,
         directories=tuple(str(each) for each in directories),
+    )
+
+
+def _seats(config: Config) -> Seats:
+    """The group's first configuration: everybody votes."""
+    rng = SystemRng()
+    named = sorted(config.replicas, key=lambda each: each.replica_id)
+    return tuple(
+        Seat(
+            replica_id=each.replica_id,
+            raft=str(each.raft),
+            grpc=str(each.grpc),
+            http=str(each.http),
+            is_voter=True,
+            incarnation=rng.token(membership.INCARNATION_BYTES),
+        )
+        for each in named
     )
 
 
@@ -130,26 +153,30 @@ def _follow(path: Path, chain: bytes, index: int, data: bytes) -> bytes:
     return block.chain
 
 
-def _make(path: Path, checked: _Checked, directory: Path, cluster_id: str, replica_id: str) -> None:
+def _make(path: Path, checked: _Checked, directory: Path, identity: Identity, seats: Seats) -> None:
     beside = _beside(directory)
+    cluster_id, replica_id = identity.cluster_id, identity.replica_id
     opened = open_directory(SystemDisk(), str(beside), cluster_id=cluster_id, replica_id=replica_id)
     try:
         asyncio.run(_fill(path, checked, opened.events_path, cluster_id))
-        journal = Journal(
-            SystemLogDisk(),
-            opened.raft_path,
-            Identity(cluster_id, replica_id),
-            token=SystemRng().token,
-        )
-        journal.rebase(checked.head.index + 1, FIRST_TERM)
-        journal.setCurrentTerm(FIRST_TERM, None)
-        journal.close()
+        _begin_log(opened.raft_path, checked.head.index, identity, seats)
     finally:
         opened.close()
     if directory.exists():
         directory.rmdir()
     beside.rename(directory)
     sync_directory(str(directory.parent))
+
+
+def _begin_log(path: str, index: int, identity: Identity, seats: Seats) -> None:
+    """Behind the backup's index, in the group of these seats."""
+    own = membership.seat_of(seats, identity.replica_id)
+    assert own is not None
+    journal = Journal(SystemLogDisk(), path, identity, token=SystemRng().token)
+    journal.identify(own.incarnation)
+    journal.rebase(index + 1, FIRST_TERM, membership.encode(seats))
+    journal.setCurrentTerm(FIRST_TERM, None)
+    journal.close()
 
 
 async def _fill(path: Path, checked: _Checked, events_path: str, cluster_id: str) -> None:

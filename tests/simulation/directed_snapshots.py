@@ -12,8 +12,9 @@ from raftalloc.raft.offering import Offer, Parcel
 from raftalloc.raft.segments import Identity
 from raftalloc.raft.sending import BATCH_BYTES, WINDOW_BYTES
 from raftalloc.raft.timing import Timing
+from tests.simulation.bench import A, B, C, Peer, _Base, seats_of
 from tests.simulation.dice import Dice
-from tests.simulation.directed import SCHEDULES, B, C, Peer, _Base
+from tests.simulation.directed import SCHEDULES
 from tests.simulation.disk import SimulatedDisk
 
 
@@ -38,10 +39,12 @@ class SnapshotBench(Installing, _Base):
             driver=SimpleNamespace(kick=lambda: None),
             spawn=self._spawn,
         )
-        super().__init__([0, 1], (B, C), 1)
+        super().__init__([0, 1], (B, C), 1, A)
         self._SyncObj__raftLog = journal_of(count, size)
         self._SyncObj__raftCommitIndex = self._SyncObj__raftLastApplied = count
         self._SyncObj__connectedNodes = {B, C}
+        self._configurations = [(0, seats_of("a", "b", "c"))]
+        self.take_seats()
         self.conf.appendEntriesPeriod = 0.05
 
     def _spawn(self, work: Any) -> None:
