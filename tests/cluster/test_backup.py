@@ -33,7 +33,7 @@ DONE = allocator_pb2.AllocateRequest(agent_id="last", workflow_id="w", resources
 async def raftalloc(group: LocalGroup, *arguments: object) -> tuple[int, dict[str, Any], str]:
     """The command line; its exit code, its report and what it told people."""
     words = [*COMMAND, *map(str, arguments), "--json"]
-    environment = {**os.environ, "RAFTALLOC_TLS_DIRECTORY": str(group.directory / "tls")}
+    environment = {**os.environ, "RAFTALLOC_TLS_DIRECTORY": group.config.tls.directory}
     done = await asyncio.to_thread(
         subprocess.run,
         words,
@@ -62,9 +62,9 @@ async def written_to(group: LocalGroup, file: Path) -> tuple[dict[str, Any], int
         await asyncio.gather(*work)
         last = await client.allocator.allocate(DONE)
     assert code == 0, (report, said)
-    again, _, said = await raftalloc(group, "backup", file, "--endpoint", endpoints)
+    again, refusal, _ = await raftalloc(group, "backup", file, "--endpoint", endpoints)
     assert again != 0
-    assert "nothing is overwritten" in said
+    assert "nothing is overwritten" in str(refusal)
     return report, last.granted.allocations[0].fencing_token
 
 
@@ -82,11 +82,13 @@ def test_a_new_group_goes_on_from_a_backup_of_a_live_one(tmp_path, run):
             assert code == 0, (report, said)
             assert made["from_cluster_id"] == "local"
             assert made["index"] == report["index"]
-            refused, _, said = await raftalloc(new, "restore", file, "--config", new.config.path)
+            refused, refusal, _ = await raftalloc(new, "restore", file, "--config", new.config.path)
             assert refused != 0
-            assert "is not empty" in said
+            assert "is not empty" in str(refusal)
             new.start()
             await new.wait_leader()
+            for name in new.replica_ids:
+                await new.wait_answering(name)
             states = [await new.status(name, with_digest=True) for name in new.replica_ids]
             assert {each.invariants for each in states} == {"ok"}
             assert {each.lowest_index for each in states} == {made["first_event"]}
