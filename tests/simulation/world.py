@@ -92,8 +92,7 @@ class World:
         self._failing: set[str] = set()
         self.flipped = Flipped()
         self._wiped = ""
-        self._robbed: set[str] = set()
-        """Who has lost something of its event store, by no fault of its own."""
+        self._robbed: set[str] = set()  # who has lost something of its event store
         self._nemesis = faults.Nemesis(self, Dice(seed, "nemesis"), self.mix)
         self.network.on_sent = self._sent
         self.network.on_delivered = self._delivered
@@ -300,8 +299,7 @@ class World:
             self._died(life, error)
             return
         if life.raft.is_paused and life.replica_id not in self._robbed:
-            story = f"{life.replica_id} starts without the state that its log begins behind"
-            self.violate("state", story)
+            self.violate("state", f"{life.replica_id} lacks what its log begins behind")
 
     def kill(self, replica_id: str, *, power: bool = False) -> None:
         life = self.lives.pop(replica_id, None)
@@ -343,8 +341,7 @@ class World:
         if what == faults.SPOIL:
             self.note(f"{replica_id} has lost the snapshot at {store.spoil()}")
         elif self._wiped in ("", replica_id):
-            # One at most: who has no state cannot lead.
-            self._wiped = replica_id
+            self._wiped = replica_id  # nobody else: who has no state cannot lead
             store.wipe()
             self.note(f"{replica_id} has lost its events")
 
