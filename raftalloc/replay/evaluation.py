@@ -192,7 +192,10 @@ class OtherRun:
         """With what is to be changed."""
         command = asked.command
         if isinstance(command, Allocate) and self._change.policy:
-            return Asked(replace(command, policy=self._change.policy), asked.origin)
+            # Scorers of its own would stand in for any policy.
+            terms = replace(command.terms, scorers=())
+            policy = self._change.policy
+            return Asked(replace(command, policy=policy, terms=terms), asked.origin)
         if isinstance(command, SetQueue):
             other = {
                 name: LEAVE

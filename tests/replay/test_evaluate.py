@@ -33,6 +33,7 @@ from raftalloc.core.events import EntrySkipped, Happened
 from raftalloc.core.invariants import check
 from raftalloc.core.records import GRANTED
 from raftalloc.core.state import State
+from raftalloc.core.terms import Terms
 from raftalloc.errors import InvalidRequest
 from raftalloc.replay.evaluate import evaluate
 from raftalloc.replay.evaluation import Change, OtherRun
@@ -277,6 +278,19 @@ def test_requests_are_cancelled_by_what_they_were_and_not_by_their_number(run: R
     assert report["diverged_at"] == 2
     assert report["other"]["withdrawn"] == report["lived"]["withdrawn"] == {"CANCELLED": 1}
     assert report["other"]["waiting"] == 1
+
+
+def test_a_policy_stands_in_for_the_scorers_that_a_request_brought(run: Run):
+    lived = Lived()
+    lived.ask(0, *fleet(8, 4))
+    lived.ask(1, request("a", 2, terms=Terms(scorers=(("worst_fit", 1),))))
+    lived.ask(2, request("b", 2))
+    lived.ask(9, *fleet(8, 4))
+    other = OtherRun(State.genesis(), codec.CHAIN_START, Change(BEST_FIT), Following())
+    for block in lived.log:
+        other.take(block, codec.decode_events(block.events))
+    assert lived.state.fleet.allocations == [1, 1]
+    assert other.state.fleet.allocations == [0, 2]
 
 
 def agents_of(report: dict[str, Any], side: str) -> Sequence[str]:
