@@ -56,6 +56,16 @@ class Contents:
         """Of the last entry, here or in the snapshot."""
         return self.entries[-1][2] if self.entries else self.base_term
 
+    def append(self, command: bytes, index: int, term: int) -> None:
+        """Put an entry at the end. Raises Impossible."""
+        entries = self.entries
+        before = entries[-1][2] if entries else self.base_term
+        if index != self.start + len(entries) or term < before:
+            raise Impossible(
+                f"entry {index} of term {term} follows {self.next_index - 1} of term {before}"
+            )
+        entries.append((command, index, term))
+
     def add(self, records: list[Record]) -> None:
         """Put records at the end. Raises Impossible."""
         entries = self.entries

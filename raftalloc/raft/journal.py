@@ -21,7 +21,7 @@ from raftalloc.raft.recovery import check_directory, read_log
 from raftalloc.raft.segments import SUFFIX, UNFINISHED, Identity
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from raftalloc.ports import LogDisk
     from raftalloc.raft.appender import Write
@@ -296,10 +296,24 @@ class Journal:
     def add(self, command: bytes, idx: int, term: int) -> None:
         """Append an entry; behind `clear` it may have any index that is not below the first."""
         contents = self._contents
-        if idx != contents.next_index:
-            assert not contents.entries, f"entry {idx} cannot follow {self.last_index}"
+        if not contents.entries and idx != contents.next_index:
             self._change((BASE, idx, 0, b""))
-        self._change((ENTRY, idx, term, bytes(command)))
+        contents.append(command, idx, term)
+        self._pending.append((ENTRY, idx, term, command))
+        self._mark += 1
+
+    def extend(self, commands: Sequence[bytes], term: int) -> int:
+        """Append entries of one term behind the last; answers the index of the first. At least one."""
+        first = self._contents.next_index
+        self._contents.append(commands[0], first, term)
+        self._contents.entries += [
+            (command, index, term) for index, command in enumerate(commands[1:], first + 1)
+        ]
+        self._pending += [
+            (ENTRY, index, term, command) for index, command in enumerate(commands, first)
+        ]
+        self._mark += len(commands)
+        return first
 
     def clear(self) -> None:
         """Forget all entries."""
@@ -345,6 +359,11 @@ class Journal:
             return entries[item]
         # pysyncobj knows no empty log: it is shown the entry that the snapshot ends with.
         return (_NO_OP, self._contents.base - 1, self._contents.base_term)
+
+    def entries_after(self, index: int, last: int, limit: int = BATCH_ENTRIES_MAX) -> list[Entry]:
+        """Those above `index`, up to `last`, but no more than `limit` of them."""
+        start = self._contents.start
+        return self._contents.entries[index + 1 - start : min(last, index + limit) + 1 - start]
 
     def __len__(self) -> int:
         """As pysyncobj counts: 0 only where nothing has ever been."""

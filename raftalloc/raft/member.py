@@ -209,10 +209,12 @@ class Member:
             raise InvalidRequest("entry", problem, "ask for less at once")
         future: asyncio.Future[object] = asyncio.get_running_loop().create_future()
         self._pending.add(future)
-        future.add_done_callback(self._pending.discard)
-        log.append(entry, lambda result, error: _answer(future, result, error))
-        self.driver.kick()
-        return await future
+        try:
+            log.append(entry, lambda result, error: _answer(future, result, error))
+            self.driver.kick()
+            return await future
+        finally:
+            self._pending.discard(future)
 
     async def read_index(self) -> int:
         """An index that is applied here, and that no write acknowledged before this call is above.

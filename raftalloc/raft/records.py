@@ -79,7 +79,7 @@ def encode_record(record: Record, seed: int) -> bytes:
 
 def batch_bytes(records: list[Record]) -> int:
     """Length of a batch of these."""
-    content = sum(RECORD_BYTES + len(record[3]) for record in records)
+    content = RECORD_BYTES * len(records) + sum([len(payload) for _, _, _, payload in records])
     return _aligned(HEAD_BYTES + content) + NONCE_BYTES
 
 
@@ -87,9 +87,13 @@ def encode_batch(number: int, records: list[Record], *, seed: int, nonce: bytes)
     """A batch as it is written; its length is a multiple of 8."""
     length = batch_bytes(records)
     parts = [encode_record((BATCH, number, length, nonce), seed)]
-    parts += [encode_record(record, seed) for record in records]
+    # As encode_record does: this is where a busy log spends its time.
+    pack_crc, pack_body = _CRC.pack, _BODY.pack
+    for kind, a, b, payload in records:
+        body = pack_body(len(payload), kind, a, b) + payload
+        parts += (pack_crc(extend(seed, body)), body)
     written = sum(map(len, parts))
-    parts += [bytes(length - NONCE_BYTES - written), nonce]
+    parts += (bytes(length - NONCE_BYTES - written), nonce)
     return b"".join(parts)
 
 

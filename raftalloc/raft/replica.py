@@ -16,7 +16,6 @@ outside, and pickles nothing.
 
 from __future__ import annotations
 
-import queue
 from typing import TYPE_CHECKING, Any, Final
 
 import pysyncobj.syncobj
@@ -34,12 +33,13 @@ from raftalloc.raft.local import LocalNetwork
 from raftalloc.raft.member import Member
 from raftalloc.raft.membership import MEMBERSHIP
 from raftalloc.raft.orphaned import Orphaned
+from raftalloc.raft.proposing import Proposing
 from raftalloc.raft.seating import ANSWERS
 from raftalloc.raft.segments import Identity
 from raftalloc.raft.wire import Wire
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from raftalloc.ports import Seat
     from raftalloc.raft.membership import Seats
@@ -52,6 +52,7 @@ DUE_BEHIND_SECONDS: Final = 0.001
 GRACE_HEARTBEATS: Final = 4
 """After a stall: so long a leader has to be heard, before silence counts."""
 _REGULAR: Final = 0
+_REGULAR_HEAD: Final = bytes([_REGULAR])
 
 
 class Replica(Member):
@@ -103,7 +104,7 @@ class Replica(Member):
         )
 
 
-class _Log(Orphaned, Installing, SyncObj):
+class _Log(Proposing, Orphaned, Installing, SyncObj):
     """A SyncObj, with what `Replica` needs done differently. Methods named `_SyncObj__x` override its private `__x`."""
 
     # Declared for mypy, which finds no types in pysyncobj.
@@ -246,10 +247,6 @@ class _Log(Orphaned, Installing, SyncObj):
         for callback in self._SyncObj__onTickCallbacks:
             callback()
 
-    def take_commands(self) -> None:
-        """What was proposed since the last tick."""
-        self._checkCommandsToApply()
-
     def why_no_lead(self) -> Exception:
         """What a reader hears where the lead is lost."""
         return self._owner.no_lead()
@@ -270,7 +267,8 @@ class _Log(Orphaned, Installing, SyncObj):
         def answer(result: object, reason: int) -> None:
             callback(result, None if reason == FAIL_REASON.SUCCESS else self._error_of(reason))
 
-        self._applyCommand(entry, answer, _REGULAR)
+        if not self.put_in_line(_REGULAR_HEAD + entry, answer):
+            answer(None, FAIL_REASON.QUEUE_FULL)
 
     def change(
         self, change: Callable[[Seats], Seats], callback: Callable[[object, Exception | None], None]
@@ -385,46 +383,38 @@ class _Log(Orphaned, Installing, SyncObj):
         return float(low + (high - low) * self._owner.rng.random())
 
     def _checkCommandsToApply(self) -> None:  # noqa: N802
-        """Send as soon as the log grew; without the lead refuse what waits, since it would be forwarded."""
-        if not self.is_raft_leader:
-            self._refuse_queue()
-            return
-        last = self._SyncObj__raftLog[-1][1]
-        super()._checkCommandsToApply()
-        if self._SyncObj__raftLog[-1][1] > last:
-            self._SyncObj__sendAppendEntries()
+        """See Proposing."""
+        self.take_commands()
 
-    def _refuse_queue(self) -> None:
-        while True:
-            try:
-                _, callback = self._SyncObj__commandsQueue.get_nowait()
-            except queue.Empty:
-                return
-            callback(None, FAIL_REASON.MISSING_LEADER)
+    def refuse(self, answers: Sequence[Callable[[Any, int], None]]) -> None:
+        """See Proposing. pysyncobj would forward it."""
+        for answer in answers:
+            answer(None, FAIL_REASON.MISSING_LEADER)
 
     def _SyncObj__applyLogEntries(self) -> bool:  # noqa: N802
         """Apply what is committed and durable, for APPLY_SECONDS at most; the index moves before anyone is told."""
         if self.is_paused:
             return False
-        clock, journal = self._owner.clock, self._journal
-        until = clock.monotonic() + APPLY_SECONDS
+        journal, now = self._journal, self._owner.clock.monotonic
+        until = now() + APPLY_SECONDS
         # Not beyond what is durable: the event store must not have what the journal may lose.
         ready = min(self._SyncObj__raftCommitIndex, journal.durable_index)
-        while self._SyncObj__raftLastApplied < ready:
-            index = self._SyncObj__raftLastApplied + 1
-            self._is_held = not self._owner.beside.may_apply(index)
+        may_apply, waiting = self._owner.beside.may_apply, self._SyncObj__commandsWaitingCommit
+        applied = self._SyncObj__raftLastApplied
+        for command, index, term in journal.entries_after(applied, ready):
+            self._is_held = not may_apply(index)
             if self._is_held:
                 break
-            command, found_index, term = journal[index - journal.first_index]
-            assert found_index == index, "the log has all that is not applied"
+            applied += 1
+            assert index == applied, "the log has all that is not applied"
             result = self._deliver(index, command)
             self._SyncObj__raftLastApplied = index
-            for proposed_term, callback in self._SyncObj__commandsWaitingCommit.pop(index, ()):
+            for proposed_term, callback in waiting.pop(index, ()):
                 ours = proposed_term == term
                 callback(
                     result if ours else None, FAIL_REASON.SUCCESS if ours else FAIL_REASON.DISCARDED
                 )
-            if clock.monotonic() > until:
+            if now() > until:
                 break
         return False
 
@@ -434,7 +424,7 @@ class _Log(Orphaned, Installing, SyncObj):
         if kind == _REGULAR:
             skips = self._journal.skips
             take = self._owner.beside.skip if skips and index in skips else self._owner.deliver
-            return take(index, bytes(command[1:]))
+            return take(index, command[1:])
         if kind == MEMBERSHIP[0]:
             self.drop_links()
             return index

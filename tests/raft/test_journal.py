@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from raftalloc.errors import DataDirectoryError, ReplicaFailed
+from raftalloc.raft.contents import Impossible
 from raftalloc.raft.disk import SystemLogDisk
 from raftalloc.raft.journal import Journal
 from raftalloc.raft.segments import Identity, name_of
@@ -275,11 +276,31 @@ def test_the_commit_index_is_kept_as_a_hint_that_never_exceeds_the_log():
 def test_entries_that_do_not_follow_are_a_bug_and_are_not_written():
     journal = open_journal(disk_of())
     append(journal, b"a")
-    with pytest.raises(AssertionError):
+    with pytest.raises(Impossible, match="entry 3 of term 1 follows 1 of term 1"):
         journal.add(b"b", 3, 1)
-    with pytest.raises(Exception, match="of term 0 follows"):
+    with pytest.raises(Impossible, match="of term 0 follows"):
         journal.add(b"b", 2, 0)
+    with pytest.raises(Impossible, match="of term 0 follows"):
+        journal.extend([b"b", b"c"], 0)
     assert journal.last_index == 1
+
+
+def test_what_is_appended_at_once_is_what_is_appended_one_by_one():
+    one, other = disk_of(), disk_of()
+    first, second = open_journal(one), open_journal(other)
+    for journal in (first, second):
+        append(journal, b"a")
+    assert first.extend([b"b", b"c", b"d"], 4) == 2
+    for index, command in enumerate((b"b", b"c", b"d"), 2):
+        second.add(command, index, 4)
+    assert first[:] == second[:]
+    assert first.mark == second.mark
+    for journal in (first, second):
+        journal.close()
+    assert open_journal(one)[:] == open_journal(other)[:] == second[:]
+    assert first.entries_after(1, 3) == [(b"b", 2, 4), (b"c", 3, 4)]
+    assert first.entries_after(2, 4, limit=1) == [(b"c", 3, 4)]
+    assert first.entries_after(4, 4) == []
 
 
 @pytest.mark.parametrize("identity", [Identity("group", "b"), Identity("other", "a")])
