@@ -10,8 +10,8 @@ import pytest
 from raftalloc.errors import NotLeader, Overloaded
 from raftalloc.raft import proposing
 from tests.raft.replicas import Group
-from tests.simulation.directed import Bench as Handled
-from tests.simulation.directed import MemoryLog
+from tests.simulation.bench import Bench as Handled
+from tests.simulation.bench import MemoryLog
 
 if TYPE_CHECKING:
     from pathlib import Path
