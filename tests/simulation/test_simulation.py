@@ -16,7 +16,7 @@ from tests.simulation.mutants import MUTANTS, applied
 
 ROOT = Path(__file__).parents[2]
 BY_SWARM = {
-    "cut-always": ("committed", "completeness", "not-durable"),
+    "cut-always": ("committed", "completeness", "liveness", "not-durable"),
     "votes-twice": ("one-vote",),
     "commit-alone": ("committed", "completeness", "not-durable"),
     "no-idempotency": ("doubled",),
