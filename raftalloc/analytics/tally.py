@@ -21,6 +21,7 @@ from raftalloc.core.events import (
     NodeRegistered,
     NodeRemoved,
     Refused,
+    Resized,
     Withdrawn,
 )
 from raftalloc.core.quantities import Vector
@@ -85,6 +86,10 @@ class Tally:
                 run, length = event, 1
             elif type(event) is Ended:
                 self._end(event)
+            elif type(event) is Resized:
+                self.usage.take(live.get(event.allocation_id, ()), -1)
+                self.usage.take(event.demand)
+                live[event.allocation_id] = event.demand
             else:
                 members = counts[one.cause] if 0 <= one.cause < len(counts) else 1
                 self._other(event, members)

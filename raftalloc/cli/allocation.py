@@ -128,6 +128,32 @@ def renew(
     connection.show(answer, lambda: draw_allocation(answer.allocation))
 
 
+@app.command("resize")
+@connected
+def resize(
+    connection: Connection,
+    allocation_id: AllocationId,
+    resources: Annotated[
+        list[str],
+        typer.Argument(metavar="KIND=AMOUNT...", help="All that it is to hold from now on."),
+    ],
+    token: Token = None,
+    agent: Agent = "",
+) -> None:
+    """Make a live allocation larger or smaller, where it is."""
+    wanted = arguments.resources(resources)
+
+    async def ask(client: Client) -> allocator_pb2.ResizeResponse:
+        holder, given = await _holder(client, allocation_id, token, agent)
+        request = allocator_pb2.ResizeRequest(
+            allocation_id=allocation_id, fencing_token=given, agent_id=holder, resources=wanted
+        )
+        return await client.allocator.resize(request)
+
+    answer = connection.ask(ask)
+    connection.show(answer, lambda: draw_allocation(answer.allocation))
+
+
 @app.command("release")
 @connected
 def release(

@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from raftalloc.api.v1 import allocator_pb2, types_pb2
-from raftalloc.client.quantities import amounts_of
+from raftalloc.client.quantities import Amount, amounts_of, vector_of
 from raftalloc.client.requests import Priority
 from raftalloc.client.results import Refusal
 from raftalloc.client.times import Length, length_ms, moment_of
@@ -159,6 +159,20 @@ class Allocation:
                 extension_ms=extension_ms,
             )
             member._renewed((await self._client.allocator.renew(request)).allocation)
+
+    async def resize(self, resources: Mapping[str, Amount]) -> None:
+        """Hold this instead, every member, where it is: a member all of it or nothing. Raises Rejected (why not)."""
+        wanted = vector_of(resources)
+        if not self.success:
+            raise InvalidRequest("allocation", f"was not granted: {self.reason}", "check `success`")
+        for member in self.members:
+            request = allocator_pb2.ResizeRequest(
+                allocation_id=member.id,
+                fencing_token=member.fencing_token,
+                agent_id=member.agent_id,
+                resources=wanted,
+            )
+            member._renewed((await self._client.allocator.resize(request)).allocation)
 
     async def release(self) -> None:
         """Give it back, every member; nothing to do where there is no grant, or it was released.

@@ -72,6 +72,14 @@ class AllocatorService(Service):
             self._method("Renew"), request, allocator_pb2.RenewResponse, timeout=timeout
         )
 
+    async def resize(
+        self, request: allocator_pb2.ResizeRequest, *, timeout: float | None = None
+    ) -> allocator_pb2.ResizeResponse:
+        """Another size, where it is. Raises Rejected."""
+        return await self._caller.change(
+            self._method("Resize"), request, allocator_pb2.ResizeResponse, timeout=timeout
+        )
+
     async def release(
         self, request: allocator_pb2.ReleaseRequest, *, timeout: float | None = None
     ) -> allocator_pb2.ReleaseResponse:

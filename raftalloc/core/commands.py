@@ -298,6 +298,16 @@ class SetQueue:
     per_hour: int = LEAVE
 
 
+@dataclass(frozen=True, slots=True)
+class Resize:
+    """Another demand for a live allocation, where it is: all of it or nothing."""
+
+    allocation_id: int
+    token: int
+    agent_id: str
+    demand: Vector
+
+
 Command = (
     Allocate
     | Renew
@@ -319,6 +329,7 @@ Command = (
     | TakeLead
     | Tick
     | SetQueue
+    | Resize
 )
 
 

@@ -406,6 +406,19 @@ class Spared:
     node_id: str
 
 
+@dataclass(frozen=True, slots=True)
+class Resized:
+    """A live allocation holds this from now on; suppliers and devices as in Granted."""
+
+    allocation_id: int
+    demand: Vector
+    suppliers: tuple[str, ...]
+    devices: Vector
+    agent_id: str
+    workflow_id: str
+    node_id: str
+
+
 Event = (
     KindDefined
     | WeightsSet
@@ -438,6 +451,7 @@ Event = (
     | Preempting
     | Spared
     | WorkloadSet
+    | Resized
 )
 
 

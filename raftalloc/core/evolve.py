@@ -36,6 +36,7 @@ from raftalloc.core.events import (
     ReservationMade,
     ReservationMoved,
     ReservationOpened,
+    Resized,
     RulesSwitched,
     SessionOpened,
     SessionsExpired,
@@ -72,6 +73,8 @@ def evolve(state: State, event: Event) -> None:
             _ended(state, event)
         case Renewed():
             _renewed(state, event)
+        case Resized():
+            _resized(state, event)
         case Queued():
             _queued(state, event)
         case Withdrawn():
@@ -188,15 +191,10 @@ def _granted(state: State, event: Granted) -> None:
 
 
 def _fill(state: State, event: Granted) -> None:
-    leases, names, kinds, fleet = state.leases, state.names, state.kinds, state.fleet
+    leases, names, fleet = state.leases, state.names, state.fleet
     row = leases.add(event.allocation_id)
+    _fill_demand(state, row, event)
     columns = leases.table.columns
-    for place, ((kind, amount), supplier) in enumerate(
-        zip(event.demand, event.suppliers, strict=True)
-    ):
-        columns["kinds"][row, place] = kinds.column(kind)
-        columns["amounts"][row, place] = amount
-        columns["suppliers"][row, place] = fleet.row(supplier)
     for column, value in (
         ("request_id", event.request_id),
         ("agent", names.acquire(event.agent_id)),
@@ -206,9 +204,6 @@ def _fill(state: State, event: Granted) -> None:
         ("quota", _quota_row(state, event.agent_type, event.reservation_id)),
         ("priority", event.priority),
         ("node", fleet.row(event.node_id) if event.node_id else -1),
-        ("kind_count", len(event.demand)),
-        ("devices", device_set(int(device) for device, _ in event.devices)),
-        ("device_amount", event.devices[0][1] if event.devices else 0),
         ("token", event.token),
         ("granted_ms", state.now_ms),
         ("expires_ms", event.expires_ms),
@@ -220,6 +215,22 @@ def _fill(state: State, event: Granted) -> None:
         ("labels", names.acquire(text_of_nested(event.labels)) if event.labels else 0),
     ):
         columns[column][row] = value
+
+
+def _fill_demand(state: State, row: int, event: Granted | Resized) -> None:
+    """What it holds, and from whom."""
+    columns = state.leases.table.columns
+    for name in ("kinds", "amounts", "suppliers"):
+        columns[name][row] = 0
+    for place, ((kind, amount), supplier) in enumerate(
+        zip(event.demand, event.suppliers, strict=True)
+    ):
+        columns["kinds"][row, place] = state.kinds.column(kind)
+        columns["amounts"][row, place] = amount
+        columns["suppliers"][row, place] = state.fleet.row(supplier)
+    columns["kind_count"][row] = len(event.demand)
+    columns["devices"][row] = device_set(int(device) for device, _ in event.devices)
+    columns["device_amount"][row] = event.devices[0][1] if event.devices else 0
 
 
 def _quota_row(state: State, agent_type: str, reservation_id: int) -> int:
@@ -283,6 +294,19 @@ def _ended(state: State, event: Ended) -> None:
     for column in ("agent", "agent_type", "workflow", "principal"):
         state.names.release(state.leases.get(row, column))
     state.leases.remove(row, event.reason, state.now_ms)
+
+
+def _resized(state: State, event: Resized) -> None:
+    leases = state.leases
+    row = leases.row(event.allocation_id)
+    if not leases.get(row, "ends_ms"):
+        state.hopeless.clear()
+    _order_changed(state)
+    _charge(state, row, -1)
+    leases.unlink(row)
+    _fill_demand(state, row, event)
+    leases.link(row)
+    _charge(state, row, +1)
 
 
 def _renewed(state: State, event: Renewed) -> None:

@@ -132,11 +132,15 @@ class Leases:
         if preemptor:
             self.victims.setdefault(preemptor, {})[row] = None
 
+    def unlink(self, row: int) -> None:
+        """Take it off its suppliers."""
+        for _, _, supplier in self.parts(row):
+            self.by_supplier[supplier].pop(row, None)
+
     def remove(self, row: int, reason: str, at_ms: int) -> None:
         """Forget a live allocation, remembering that and why it ended."""
         allocation_id = self.get(row, "id")
-        for _, _, supplier in self.parts(row):
-            self.by_supplier[supplier].pop(row, None)
+        self.unlink(row)
         reservation_id = self.get(row, "reservation_id")
         if reservation_id:
             drawn = self.by_reservation[reservation_id]

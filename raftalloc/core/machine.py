@@ -40,6 +40,7 @@ from raftalloc.core.commands import (
     RemoveNode,
     Renew,
     Reserve,
+    Resize,
     SetQueue,
     SetQuota,
     SwitchRules,
@@ -53,6 +54,7 @@ from raftalloc.core.evolve import begin, evolve
 from raftalloc.core.records import DONE, REJECTED, Outcome
 from raftalloc.core.rejections import Rejection
 from raftalloc.core.requests import Decision
+from raftalloc.core.resizing import resize
 from raftalloc.core.settle import due_ms, settle
 from raftalloc.core.state import State
 
@@ -152,6 +154,8 @@ def decide(state: State, command: Command, origin: Origin) -> Decision:
             return requests.renew(state, command, origin)
         case Release():
             return requests.release(state, command, origin)
+        case Resize():
+            return resize(state, command, origin)
         case Cancel():
             return requests.cancel(state, command, origin)
         case Reserve():

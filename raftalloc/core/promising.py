@@ -79,7 +79,7 @@ def _short_of_room(state: State, queued: Queued, depth: int) -> Iterator[Queued]
         if not ordering.is_ahead(state, first, queued):
             return
         if first.queued.request_id not in state.promises.by_id:
-            if table.status[slot] == lines.QUOTA:
+            if table.status[slot] == lines.QUOTA and not _is_freed(state, slot):
                 continue
             ask, members = ask_of(state, first.queued), _members(first.queued)
             assert isinstance(ask, Ask), "a waiting request asks for known kinds"
@@ -87,6 +87,12 @@ def _short_of_room(state: State, queued: Queued, depth: int) -> Iterator[Queued]
                 continue
         found += 1
         yield first.queued
+
+
+def _is_freed(state: State, slot: int) -> bool:
+    """Whether the quota that blocked a line may allow it by now: then what the line remembers is old."""
+    freed = state.freed
+    return freed.everything or int(state.queue.lines.quota_row[slot]) in freed.quotas
 
 
 def _members(queued: Queued) -> int:

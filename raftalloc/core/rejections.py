@@ -62,6 +62,7 @@ KEY_EXPIRED: Final = "KEY_EXPIRED"
 KEY_REUSED: Final = "KEY_REUSED"
 KEYS_EXHAUSTED: Final = "KEYS_EXHAUSTED"
 RULES_UNKNOWN: Final = "RULES_UNKNOWN"
+NOT_RESIZABLE: Final = "NOT_RESIZABLE"
 
 _SENTENCES: Final = {
     QUOTA_EXCEEDED: "quota {subject} allows {limit} of {kind}, {used} used, {asked} asked",
@@ -91,8 +92,17 @@ _SENTENCES: Final = {
     KEY_REUSED: "this idempotency was used for another command",
     KEYS_EXHAUSTED: "too many idempotency keys are in use ({limit})",
     RULES_UNKNOWN: "rules version {subject} cannot be switched to: the group decides by {now}",
+    NOT_RESIZABLE: "allocation {subject} cannot be resized: node resources neither come nor go altogether",
 }
 _SENTENCES_BY_FIELD: Final = {
+    (
+        NOT_RESIZABLE,
+        "reservation_id",
+    ): "allocation {subject} was drawn from a reservation and keeps its size",
+    (
+        NOT_RESIZABLE,
+        "preempt_ms",
+    ): "allocation {subject} is a victim of preemption and keeps its size",
     (NO_CAPACITY, "gpu_models"): (
         "no feasible node has {asked} of {kind} free on suitable devices; the most is {free_most}"
     ),
@@ -161,6 +171,7 @@ _REMEDIES: Final = {
     KEY_REUSED: "use a new sequence or key for each command",
     KEYS_EXHAUSTED: "use sessions instead of free-form keys",
     RULES_UNKNOWN: "rules only rise, once every replica knows them: upgrade first",
+    NOT_RESIZABLE: "allocate what else is needed by itself",
 }
 _REMEDIES_BY_FIELD: Final = {
     (

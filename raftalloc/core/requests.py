@@ -136,7 +136,7 @@ def _draw(state: State, queued: Queued, ask: Ask) -> Decision:
 # -- keeping and giving back -----------------------------------------------------------------------
 
 
-def _find(
+def find_held(
     state: State, allocation_id: int, token: int, agent_id: str, origin: Origin
 ) -> int | Rejection:
     """The row of a live allocation that this caller holds by this token; or why not."""
@@ -169,7 +169,7 @@ def gone(state: State, allocation_id: int) -> Rejection:
 
 def renew(state: State, command: Renew, origin: Origin) -> Decision:
     """A longer lease, and where asked a longer duration."""
-    row = _find(state, command.allocation_id, command.token, command.agent_id, origin)
+    row = find_held(state, command.allocation_id, command.token, command.agent_id, origin)
     if isinstance(row, Rejection):
         return row
     leases = state.leases
@@ -230,7 +230,7 @@ def _extension_over_quota(state: State, row: int, new_ends: int) -> Rejection | 
 
 def release(state: State, command: Release, origin: Origin) -> Decision:
     """Give it back."""
-    row = _find(state, command.allocation_id, command.token, command.agent_id, origin)
+    row = find_held(state, command.allocation_id, command.token, command.agent_id, origin)
     if isinstance(row, Rejection):
         return row
     yield ended(state, row, RELEASED)

@@ -54,25 +54,35 @@ def settle(state: State) -> Generator[Event, None, None]:
         if weights is not None:
             yield WeightsSet(weights)
         state.weighed_version = state.fleet.version
-    fired = 0
-    while fired < FIRED_MAX:
-        item = state.deadlines.first()
-        if item is None or item[0] > state.now_ms:
-            break
-        yield from _fire(state, item)
-        fired += 1
     oldest_ms = state.sessions.oldest_ms()
     if oldest_ms and oldest_ms + KEEP_MS + SESSIONS_EVERY_MS <= state.now_ms:
         yield SessionsExpired(state.now_ms - KEEP_MS)
+    fired = 0
     for _ in range(ROUNDS_MAX):
+        fired = yield from _fire_due(state, fired)
         yield from mend(state)
         if state.freed.any():
             yield from _admit(state)
         dropped = list(late(state))
         yield from dropped
-        if not state.promises.unchecked and not dropped:
+        if not state.promises.unchecked and not dropped and not _is_due(state):
             break
     yield from _spare(state)
+
+
+def _is_due(state: State) -> bool:
+    item = state.deadlines.first()
+    return item is not None and item[0] <= state.now_ms
+
+
+def _fire_due(state: State, fired: int) -> Generator[Event, None, int]:
+    """Fire what is due, FIRED_MAX at most in one settle; answers how many have fired so far."""
+    while fired < FIRED_MAX and _is_due(state):
+        item = state.deadlines.first()
+        assert item is not None, "something is due"
+        yield from _fire(state, item)
+        fired += 1
+    return fired
 
 
 def _spare(state: State) -> Generator[Event, None, None]:

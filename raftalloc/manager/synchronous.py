@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from raftalloc.client.allocation import Allocation
     from raftalloc.client.client import Client
+    from raftalloc.client.quantities import Amount
     from raftalloc.client.requests import Priority, ResourceRequest
     from raftalloc.client.reservation import Reservation
     from raftalloc.client.results import Refusal
@@ -223,6 +224,10 @@ class SyncAllocation:
     def renew(self, extension: Length | None = None) -> None:
         """See Allocation.renew."""
         self._manager.run(self.asynchronous.renew(extension))
+
+    def resize(self, resources: Mapping[str, Amount]) -> None:
+        """See Allocation.resize."""
+        self._manager.run(self.asynchronous.resize(resources))
 
     def release(self) -> None:
         """See Allocation.release."""

@@ -179,6 +179,18 @@ def renew(request: allocator_pb2.RenewRequest) -> commands.Renew:
     )
 
 
+def resize(request: allocator_pb2.ResizeRequest) -> commands.Resize:
+    """Another size."""
+    no_surplus(request)
+    demand, _ = _demand(request.resources, ())
+    return commands.Resize(
+        allocation_id=checks.required_identifier("allocation_id", request.allocation_id),
+        token=_token(request.fencing_token),
+        agent_id=checks.required_name("agent_id", request.agent_id),
+        demand=demand,
+    )
+
+
 def release(request: allocator_pb2.ReleaseRequest) -> commands.Release:
     """Give back."""
     no_surplus(request)

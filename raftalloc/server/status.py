@@ -69,6 +69,7 @@ OF_REJECTION: Final[Mapping[str, StatusCode]] = {
     rejections.KEY_REUSED: StatusCode.ALREADY_EXISTS,
     rejections.KEYS_EXHAUSTED: StatusCode.RESOURCE_EXHAUSTED,
     rejections.RULES_UNKNOWN: StatusCode.FAILED_PRECONDITION,
+    rejections.NOT_RESIZABLE: StatusCode.FAILED_PRECONDITION,
     NO_OTHER_REPLICA: StatusCode.FAILED_PRECONDITION,
     membership.UNKNOWN_REPLICA: StatusCode.NOT_FOUND,
     membership.REPLICA_EXISTS: StatusCode.ALREADY_EXISTS,

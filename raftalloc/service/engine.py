@@ -18,7 +18,7 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING, Final
 
 from raftalloc.core import codec, machine, views
-from raftalloc.core.commands import Renew
+from raftalloc.core.commands import Renew, Resize
 from raftalloc.core.events import EntrySkipped, Happened
 from raftalloc.core.records import DONE, GRANTED
 from raftalloc.core.state import NewerRules, State
@@ -390,7 +390,7 @@ def allocations_of(state: State, command: Command, outcome: Outcome) -> tuple[Al
     """The live allocations that an outcome speaks of."""
     if outcome.status == GRANTED:
         ids = range(outcome.subject, outcome.subject + outcome.count)
-    elif outcome.status == DONE and isinstance(command, Renew):
+    elif outcome.status == DONE and isinstance(command, Renew | Resize):
         ids = range(outcome.subject, outcome.subject + 1)
     else:
         return ()

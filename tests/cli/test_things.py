@@ -11,6 +11,7 @@ from raftalloc.api.v1 import (
     allocator_pb2,
     events_pb2,
     fleet_pb2,
+    queue_pb2,
     quotas_pb2,
     reservations_pb2,
     types_pb2,
@@ -338,3 +339,38 @@ def test_names_cannot_turn_a_terminals_text_around(group, raftalloc):
     node = fleet_pb2.Node(node_id="a\u202eb\x1b[2J")
     group.answer("ListNodes", fleet_pb2.ListNodesResponse(nodes=[node]))
     assert "a?b?[2J" in raftalloc("node", "list").stdout
+
+
+# queue
+
+
+def test_the_queue_is_set_shown_and_listed(group, raftalloc):
+    settings = queue_pb2.QueueSettings(
+        order=queue_pb2.QueueSettings.ORDER_FIFO,
+        backfill=queue_pb2.QueueSettings.BACKFILL_EASY,
+        preemption=queue_pb2.QueueSettings.PREEMPTION_LOWER_PRIORITY,
+        grace_ms=30_000,
+    )
+    group.answer("SetQueue", queue_pb2.SetQueueResponse(settings=settings))
+    shown = raftalloc("queue", "set", "--order", "fifo", "--grace", "30s", "--backfill", "easy")
+    assert shown.exit_code == Exit.OK, shown.stderr
+    assert "order fifo" in shown.stdout
+    asked = group.only("SetQueue")
+    assert (asked.order, asked.grace_ms) == (queue_pb2.QueueSettings.ORDER_FIFO, 30_000)
+    assert not asked.HasField("ageing_ms")
+    request = types_pb2.Allocation(id=7, agent_id="a", position=1, resources={"cpu": 1000})
+    row = queue_pb2.ListQueueResponse.Row(request=request, standing=5, promised_start_ms=1)
+    group.answer("ListQueue", queue_pb2.ListQueueResponse(rows=[row]))
+    assert "overdue" in raftalloc("queue", "list").stdout
+    group.answer("GetQueue", queue_pb2.GetQueueResponse(settings=settings, waiting_count=3))
+    assert "3 waiting" in raftalloc("queue", "show").stdout
+
+
+def test_an_allocation_is_resized_by_its_holder(group, raftalloc):
+    held = types_pb2.Allocation(id=7, agent_id="a", fencing_token=3)
+    group.answer("Get", allocator_pb2.GetResponse(allocation=held))
+    group.answer("Resize", allocator_pb2.ResizeResponse(allocation=held))
+    shown = raftalloc("allocation", "resize", "7", "cpu=2")
+    assert shown.exit_code == Exit.OK, shown.stderr
+    asked = group.only("Resize")
+    assert (asked.fencing_token, dict(asked.resources)) == (3, {"cpu": 2000})

@@ -87,6 +87,8 @@ class Audit:
                 assert event.expires_ms >= live.expires_ms, "a renewal shortened a lease"
                 assert event.ends_ms >= live.ends_ms, "a renewal shortened a run"
                 assert not (event.ends_ms and event.expires_ms > event.ends_ms)
+            case events.Resized():
+                self._resized(event, asked)
             case events.Withdrawn():
                 waits = world.waiting[event.request_id]
                 assert event.count == waits.queued.count - waits.started
@@ -219,7 +221,31 @@ class Audit:
         assert not settings.per_hour or len(of_hour) < settings.per_hour
         assert not self.truth.fits(waits.queued), "preempted for what fits without"
 
-    def _held_device_units(self, event: events.Granted) -> None:
+    def _resized(self, event: events.Resized, asked: Asked | None) -> None:
+        """Where it is, and no more of anything than is free beside windows and promises, and allowed."""
+        world, live = self.world, self.world.live[event.allocation_id]
+        assert asked is not None
+        assert isinstance(asked.command, commands.Resize)
+        assert asked.command.demand == event.demand != live.grant.demand
+        had = dict(zip(dict(live.grant.demand), live.grant.suppliers, strict=True))
+        assert not live.grant.reservation_id
+        assert not live.preemptor
+        assert event.node_id == live.grant.node_id
+        grown = []
+        for (kind, amount), supplier in zip(event.demand, event.suppliers, strict=True):
+            assert supplier == had.get(kind, supplier)
+            more = amount - dict(live.grant.demand).get(kind, 0)
+            if more > 0:
+                grown.append((kind, more))
+                assert world.rows[supplier].state == READY
+                with keeping(world, [*world.promises.values()]):
+                    moments = world.moments(supplier, live.ends_ms)
+                    assert all(world.free(supplier, kind, t) >= more for t in moments)
+        wish = Wish(tuple(grown), (), (), commands.BEST_FIT, live.grant.agent_type)
+        assert not world.over_quota(wish, 1, live.ends_ms)
+        self._held_device_units(event)
+
+    def _held_device_units(self, event: events.Granted | events.Resized) -> None:
         gpu = dict(event.demand).get("gpu", 0)
         assert sum(units for _, units in event.devices) == gpu
 

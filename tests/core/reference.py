@@ -256,25 +256,23 @@ class World(Limits, Standing):
     def place(self, wish: Wish, end_ms: int) -> Place | None:
         """For a run from now to end_ms: it must fit now, and at the start of every window it would run into."""
 
-        def moments(row_id: str) -> list[int | None]:
-            return (
-                [None]
-                + [
-                    w.made.start_ms
-                    for w in self.windows.values()
-                    if not w.open
-                    and row_id in w.made.suppliers
-                    and (end_ms == FOR_EVER or w.made.start_ms < end_ms)
-                ]
-                + [
-                    p.start_ms
-                    for p in self.keep
-                    if row_id in p.suppliers
-                    and (p.held or end_ms == FOR_EVER or p.start_ms < end_ms)
-                ]
-            )
+        return self._place(
+            wish,
+            lambda row_id: self.moments(row_id, end_ms),
+            lambda ids: costs(self, wish, ids, [None]),
+        )
 
-        return self._place(wish, moments, lambda ids: costs(self, wish, ids, [None]))
+    def moments(self, row_id: str, end_ms: int) -> list[int | None]:
+        """Now, and when windows and promises that must be kept begin before a run ends."""
+        windows = [w.made for w in self.windows.values() if not w.open]
+        starts = [made.start_ms for made in windows if row_id in made.suppliers]
+        found: list[int | None] = [t for t in starts if end_ms == FOR_EVER or t < end_ms]
+        found += [
+            p.start_ms
+            for p in self.keep
+            if row_id in p.suppliers and (p.held or end_ms == FOR_EVER or p.start_ms < end_ms)
+        ]
+        return [None, *found]
 
     def place_window(self, wish: Wish, start_ms: int, end_ms: int) -> Place | None:
         """For a window: it must fit at its start, and at every start of another within it."""
@@ -410,6 +408,14 @@ class World(Limits, Standing):
             case events.Renewed():
                 live = self.live[event.allocation_id]
                 live.expires_ms, live.ends_ms = event.expires_ms, event.ends_ms
+            case events.Resized():
+                live = self.live[event.allocation_id]
+                live.grant = replace(
+                    live.grant,
+                    demand=event.demand,
+                    suppliers=event.suppliers,
+                    devices=event.devices,
+                )
             case events.Ended():
                 del self.live[event.allocation_id]
                 self.ended[event.allocation_id] = event.reason

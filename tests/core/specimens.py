@@ -66,6 +66,7 @@ COMMANDS: tuple[Command, ...] = (
     commands.SwitchRules(1),
     commands.TakeLead("r2", 750),
     commands.Tick(),
+    commands.Resize(7, 12, "agent_7", DEMAND),
     commands.SetQueue(
         initial=True, order=commands.FAIR_SHARE, ageing_ms=90_000, backfill=commands.EASY, depth=7,
         preemption=commands.LOWER_PRIORITY, grace_ms=5_000, min_run_ms=9_000, per_hour=3,
@@ -124,6 +125,7 @@ EVENTS: tuple[Event, ...] = (
         suppliers=SUPPLIERS, devices=DEVICES,
     ),
     events.PromiseDropped(7),
+    events.Resized(7, DEMAND, SUPPLIERS, DEVICES, "agent_7", "audit", "n1"),
     events.Sought(7, 1_800_000_015_000),
     events.Preempting(8, 7, 1_800_000_030_000, "agent_7", "audit", "n1"),
     events.Spared(8, "agent_7", "audit", "n1"),

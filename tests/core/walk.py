@@ -162,7 +162,7 @@ class Walk:
 
     def hold(self, dice: Dice) -> None:
         """Release, renew, cancel; now and then not as it should be."""
-        what = dice.pick(("release", "release", "renew", "renew", "cancel"))
+        what = dice.pick(("release", "release", "renew", "renew", "resize", "cancel"))
         if what == "cancel" or not self.world.live:
             return self._cancel(dice)
         grant = self.world.live[dice.pick(sorted(self.world.live))].grant
@@ -180,8 +180,20 @@ class Walk:
         origin = Origin(principal) if principal != "local" else None
         if what == "release":
             return self.ask(dice, commands.Release(ident, token, agent), origin)
+        if what == "resize":
+            demand = self._other_demand(dice, grant.demand)
+            return self.ask(dice, commands.Resize(ident, token, agent, demand), origin)
         extension = dice.pick((0, 0, 500, 5000, 100_000))
         return self.ask(dice, commands.Renew(ident, token, agent, extension), origin)
+
+    def _other_demand(self, dice: Dice, demand: Vector) -> Vector:
+        """More or less of the same; rarely something else."""
+        if dice.pick(ONE_IN_EIGHT):
+            return self._demand(dice)
+        amounts = dict(demand)
+        kind = dice.pick(sorted(amounts))
+        amounts[kind] = dice.pick({"cpu": CPU, "memory": MEMORY, "gpu": GPU}.get(kind, CALLS))
+        return tuple(sorted(amounts.items()))
 
     def _cancel(self, dice: Dice) -> None:
         waiting = self.world.waiting

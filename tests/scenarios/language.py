@@ -15,7 +15,8 @@ and sessions by what made them; `a+1` is the second member of `a`.
     node ID KIND=N.. [gpus=MODEL,..] [attr.KEY=VALUE..] [static]       provider ID KIND=N..
     allocate LABEL KIND=N.. [agent= type= workflow= priority= lease= duration= wait= count= gang policy= protected
                              models=A|B where=KEY:OPERATOR:V|W reservation=LABEL]
-    renew LABEL [extension= token= agent=]     release LABEL [token= agent=]     cancel LABEL [agent=]
+    renew LABEL [extension= token= agent=]     resize LABEL KIND=N.. [token= agent=]
+    release LABEL [token= agent=]     cancel LABEL [agent=]
     reserve LABEL KIND=N.. start= duration= [agent= type= workflow= priority= models= where=]     unreserve LABEL
     cordon ID   uncordon ID   drain ID [deadline=]   remove ID [force]   lost ID   returned ID
     quota NAME KIND=N.. [parent= weight=]     unquota NAME      (weight in thousandths)
@@ -163,6 +164,8 @@ def _command(line: Line, labels: Labels) -> Command:
         case "renew":
             ident, token, agent = _holder(line, labels)
             return commands.Renew(ident, token, agent, line.take_ms("extension"))
+        case "resize":
+            return commands.Resize(*_holder(line, labels), line.take_vector())
         case "release":
             return commands.Release(*_holder(line, labels))
         case "cancel":
@@ -314,7 +317,13 @@ def _goes_without_saying(event: Event, name: str) -> bool:
     match name, event:
         case "suppliers", events.Promised():
             return all(supplier in event.nodes for supplier in event.suppliers)
-        case "suppliers", events.Granted() | events.ReservationMade() | events.ReservationMoved():
+        case (
+            "suppliers",
+            events.Resized()
+            | events.Granted()
+            | events.ReservationMade()
+            | events.ReservationMoved(),
+        ):
             return all(supplier == event.node_id for supplier in event.suppliers)
         case "request_id", events.Granted():
             return event.request_id == event.allocation_id

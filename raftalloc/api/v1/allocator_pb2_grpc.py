@@ -59,6 +59,11 @@ class AllocatorStub(object):
                 request_serializer=raftalloc_dot_api_dot_v1_dot_allocator__pb2.RenewRequest.SerializeToString,
                 response_deserializer=raftalloc_dot_api_dot_v1_dot_allocator__pb2.RenewResponse.FromString,
                 _registered_method=True)
+        self.Resize = channel.unary_unary(
+                '/raftalloc.api.v1.Allocator/Resize',
+                request_serializer=raftalloc_dot_api_dot_v1_dot_allocator__pb2.ResizeRequest.SerializeToString,
+                response_deserializer=raftalloc_dot_api_dot_v1_dot_allocator__pb2.ResizeResponse.FromString,
+                _registered_method=True)
         self.Release = channel.unary_unary(
                 '/raftalloc.api.v1.Allocator/Release',
                 request_serializer=raftalloc_dot_api_dot_v1_dot_allocator__pb2.ReleaseRequest.SerializeToString,
@@ -120,6 +125,14 @@ class AllocatorServicer(object):
     def Renew(self, request, context):
         """Extends the lease to now + lease_ttl, never past the end of the duration unless `extension_ms` is granted.
         Errors: NOT_FOUND, FAILED_PRECONDITION (LEASE_EXPIRED, ALREADY_ENDED), ABORTED (STALE_TOKEN), PERMISSION_DENIED (WRONG_OWNER).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Resize(self, request, context):
+        """Another size for a live allocation, where it is: all of it or nothing. Errors as Renew; RESOURCE_EXHAUSTED (QUOTA_EXCEEDED,
+        NO_CAPACITY), FAILED_PRECONDITION (NOT_RESIZABLE, NODE_STATE).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -187,6 +200,11 @@ def add_AllocatorServicer_to_server(servicer, server):
                     servicer.Renew,
                     request_deserializer=raftalloc_dot_api_dot_v1_dot_allocator__pb2.RenewRequest.FromString,
                     response_serializer=raftalloc_dot_api_dot_v1_dot_allocator__pb2.RenewResponse.SerializeToString,
+            ),
+            'Resize': grpc.unary_unary_rpc_method_handler(
+                    servicer.Resize,
+                    request_deserializer=raftalloc_dot_api_dot_v1_dot_allocator__pb2.ResizeRequest.FromString,
+                    response_serializer=raftalloc_dot_api_dot_v1_dot_allocator__pb2.ResizeResponse.SerializeToString,
             ),
             'Release': grpc.unary_unary_rpc_method_handler(
                     servicer.Release,
@@ -349,6 +367,33 @@ class Allocator(object):
             '/raftalloc.api.v1.Allocator/Renew',
             raftalloc_dot_api_dot_v1_dot_allocator__pb2.RenewRequest.SerializeToString,
             raftalloc_dot_api_dot_v1_dot_allocator__pb2.RenewResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Resize(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/raftalloc.api.v1.Allocator/Resize',
+            raftalloc_dot_api_dot_v1_dot_allocator__pb2.ResizeRequest.SerializeToString,
+            raftalloc_dot_api_dot_v1_dot_allocator__pb2.ResizeResponse.FromString,
             options,
             channel_credentials,
             insecure,

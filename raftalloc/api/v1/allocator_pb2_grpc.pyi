@@ -43,6 +43,10 @@ class AllocatorStub:
     """Extends the lease to now + lease_ttl, never past the end of the duration unless `extension_ms` is granted.
     Errors: NOT_FOUND, FAILED_PRECONDITION (LEASE_EXPIRED, ALREADY_ENDED), ABORTED (STALE_TOKEN), PERMISSION_DENIED (WRONG_OWNER).
     """
+    Resize: _grpc.UnaryUnaryMultiCallable[_allocator_pb2.ResizeRequest, _allocator_pb2.ResizeResponse]
+    """Another size for a live allocation, where it is: all of it or nothing. Errors as Renew; RESOURCE_EXHAUSTED (QUOTA_EXCEEDED,
+    NO_CAPACITY), FAILED_PRECONDITION (NOT_RESIZABLE, NODE_STATE).
+    """
     Release: _grpc.UnaryUnaryMultiCallable[_allocator_pb2.ReleaseRequest, _allocator_pb2.ReleaseResponse]
     """Gives an allocation back. Errors as Renew."""
     Cancel: _grpc.UnaryUnaryMultiCallable[_allocator_pb2.CancelRequest, _allocator_pb2.CancelResponse]
@@ -68,6 +72,10 @@ class AllocatorAsyncStub(AllocatorStub):
     Renew: _aio.UnaryUnaryMultiCallable[_allocator_pb2.RenewRequest, _allocator_pb2.RenewResponse]  # type: ignore[assignment]
     """Extends the lease to now + lease_ttl, never past the end of the duration unless `extension_ms` is granted.
     Errors: NOT_FOUND, FAILED_PRECONDITION (LEASE_EXPIRED, ALREADY_ENDED), ABORTED (STALE_TOKEN), PERMISSION_DENIED (WRONG_OWNER).
+    """
+    Resize: _aio.UnaryUnaryMultiCallable[_allocator_pb2.ResizeRequest, _allocator_pb2.ResizeResponse]  # type: ignore[assignment]
+    """Another size for a live allocation, where it is: all of it or nothing. Errors as Renew; RESOURCE_EXHAUSTED (QUOTA_EXCEEDED,
+    NO_CAPACITY), FAILED_PRECONDITION (NOT_RESIZABLE, NODE_STATE).
     """
     Release: _aio.UnaryUnaryMultiCallable[_allocator_pb2.ReleaseRequest, _allocator_pb2.ReleaseResponse]  # type: ignore[assignment]
     """Gives an allocation back. Errors as Renew."""
@@ -121,6 +129,16 @@ class AllocatorServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_allocator_pb2.RenewResponse, _abc.Awaitable[_allocator_pb2.RenewResponse]]:
         """Extends the lease to now + lease_ttl, never past the end of the duration unless `extension_ms` is granted.
         Errors: NOT_FOUND, FAILED_PRECONDITION (LEASE_EXPIRED, ALREADY_ENDED), ABORTED (STALE_TOKEN), PERMISSION_DENIED (WRONG_OWNER).
+        """
+
+    @_abc_1.abstractmethod
+    def Resize(
+        self,
+        request: _allocator_pb2.ResizeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_allocator_pb2.ResizeResponse, _abc.Awaitable[_allocator_pb2.ResizeResponse]]:
+        """Another size for a live allocation, where it is: all of it or nothing. Errors as Renew; RESOURCE_EXHAUSTED (QUOTA_EXCEEDED,
+        NO_CAPACITY), FAILED_PRECONDITION (NOT_RESIZABLE, NODE_STATE).
         """
 
     @_abc_1.abstractmethod

@@ -93,6 +93,19 @@ class AllocatorServicer:
             allocation = await self._found(request.allocation_id)
         return allocator_pb2.RenewResponse(allocation=allocation, index=outcome.index)
 
+    async def Resize(
+        self, request: allocator_pb2.ResizeRequest, call: Call
+    ) -> allocator_pb2.ResizeResponse:
+        """Another size for a live allocation."""
+        asked = self._writer.asked(convert.resize(request), request.idempotency, call)
+        answer = await self._writer.submit([asked], call)
+        outcome = self._writer.unless_rejected(answer.outcomes[0])
+        if answer.granted[0]:
+            allocation = render.allocation(answer.granted[0][0])
+        else:  # a retry, and it has ended since
+            allocation = await self._found(request.allocation_id)
+        return allocator_pb2.ResizeResponse(allocation=allocation, index=outcome.index)
+
     async def Release(
         self, request: allocator_pb2.ReleaseRequest, call: Call
     ) -> allocator_pb2.ReleaseResponse:
