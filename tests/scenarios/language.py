@@ -41,6 +41,7 @@ from raftalloc.core.events import Event
 from raftalloc.core.quantities import Vector, is_kind, scale_of, text_of
 from raftalloc.core.records import DONE, GRANTED, QUEUED, Outcome
 from raftalloc.core.rejections import describe
+from raftalloc.core.terms import NO_TERMS
 
 _STATUS_NAMES = {GRANTED: "GRANTED", QUEUED: "QUEUED", DONE: "DONE"}
 _OPERATORS = {name: number for number, name in commands.OPERATOR_NAMES.items()}
@@ -62,7 +63,12 @@ _REPEATED = (
     "rejection_field",
 )
 """Fields that scenarios leave out: they repeat what was asked, or stand in the outcome."""
-_USUAL = {"priority": commands.MEDIUM, "count": 1, "weight": commands.WEIGHT_ONE}
+_USUAL = {
+    "priority": commands.MEDIUM,
+    "count": 1,
+    "weight": commands.WEIGHT_ONE,
+    "terms": NO_TERMS,
+}
 """Values that are told only where they differ."""
 
 
