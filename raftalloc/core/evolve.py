@@ -10,8 +10,8 @@ from __future__ import annotations
 from typing import assert_never
 
 from raftalloc.core import deadlines
+from raftalloc.core.claims import ahead, order_changed, promise_dropped
 from raftalloc.core.events import (
-    HOUR_MS,
     Aged,
     Answered,
     Ended,
@@ -101,9 +101,9 @@ def evolve(state: State, event: Event) -> None:
         case Aged():
             state.queue.age(event.request_id, event.level)
             state.watch_first(event.request_id)
-            _order_changed(state)
+            order_changed(state)
         case Promised() | PromiseDropped() | Sought() | Preempting() | Spared():
-            _ahead(state, event)
+            ahead(state, event)
         case WorkloadSet():
             state.workload.set(event)
         case _:
@@ -149,7 +149,7 @@ def _fleet_or_quota(
             # What waits under this name is charged to `default` from now on.
             state.quotas.remove(state.quotas.row(event.name))
             state.shares.clear()
-            _order_changed(state)
+            order_changed(state)
             state.freed.everything = True
         case _:
             assert_never(event)
@@ -161,7 +161,7 @@ def _forget_fleet(state: State, row: int) -> None:
     state.possible.clear()
     state.shares.clear()
     state.hopeless.clear()
-    _order_changed(state)
+    order_changed(state)
     if state.fleet.is_ready[row]:
         state.freed.rows[row] = None
 
@@ -181,10 +181,10 @@ def _granted(state: State, event: Granted) -> None:
         state.freed.granted = True
     _charge(state, row, +1)
     state.deadlines.push(state.leases.deadline_ms(row), deadlines.ALLOCATION, event.allocation_id)
-    _order_changed(state, event.agent_type)
+    order_changed(state, event.agent_type)
     waiting = state.queue.requests.get(event.request_id)
     if waiting is not None:
-        _promise_dropped(state, event.request_id)
+        promise_dropped(state, event.request_id)
         waiting.started += 1
         if not waiting.left:
             _leave_queue(state, event.request_id)
@@ -285,7 +285,7 @@ def _ended(state: State, event: Ended) -> None:
     assert row >= 0, f"allocation {event.allocation_id} ended twice"
     if not state.leases.known_end_ms(row):
         state.hopeless.clear()
-    _order_changed(state)
+    order_changed(state)
     _charge(state, row, -1)
     labels = state.leases.get(row, "labels")
     if labels:
@@ -301,7 +301,7 @@ def _resized(state: State, event: Resized) -> None:
     row = leases.row(event.allocation_id)
     if not leases.get(row, "ends_ms"):
         state.hopeless.clear()
-    _order_changed(state)
+    order_changed(state)
     _charge(state, row, -1)
     leases.unlink(row)
     _fill_demand(state, row, event)
@@ -358,7 +358,7 @@ def _withdrawn(state: State, event: Withdrawn) -> None:
 
 
 def _leave_queue(state: State, request_id: int) -> None:
-    _promise_dropped(state, request_id)
+    promise_dropped(state, request_id)
     state.hopeless.pop(request_id, None)
     now_first = state.queue.remove(request_id)
     if now_first:
@@ -369,60 +369,7 @@ def _queue_set(state: State, event: QueueSet) -> None:
     state.queue.settings, state.queue.was_set = event, True
     for line in state.queue.lines.by_shape.values():
         state.watch_first(line.first)
-    _order_changed(state)
-
-
-def _order_changed(state: State, only: str = "") -> None:
-    """Who was behind a promise may now stand before its holder.
-
-    only: just behind holders of this agent type, whose share rose.
-    """
-    for ident in state.promises.by_id:
-        if not only or state.queue.requests[ident].queued.agent_type == only:
-            state.free_promise(ident)
-
-
-def _ahead(state: State, event: Promised | PromiseDropped | Sought | Preempting | Spared) -> None:
-    """Promises and victims."""
-    match event:
-        case Promised():
-            state.promises.make(event)
-        case PromiseDropped():
-            _promise_dropped(state, event.request_id)
-        case Sought():
-            state.queue.requests[event.request_id].seek_ms = event.next_ms
-            state.watch_first(event.request_id)
-        case Preempting():
-            row = state.leases.row(event.allocation_id)
-            _count_preemption(state, row)
-            _victim(state, row, event.preemptor, event.deadline_ms)
-        case Spared():
-            _victim(state, state.leases.row(event.allocation_id), 0, 0)
-        case _:
-            assert_never(event)
-
-
-def _promise_dropped(state: State, request_id: int) -> None:
-    state.free_promise(request_id)
-    state.promises.drop(request_id)
-
-
-def _victim(state: State, row: int, preemptor: int, deadline_ms: int) -> None:
-    leases = state.leases
-    leases.set_victim(row, preemptor, deadline_ms)
-    state.hopeless.clear()
-    for _, _, supplier in leases.parts(row):
-        state.forget_profile(supplier)
-    state.deadlines.push(leases.deadline_ms(row), deadlines.ALLOCATION, leases.get(row, "id"))
-
-
-def _count_preemption(state: State, row: int) -> None:
-    """Of each agent type, how many became victims in this hour of the group's clock."""
-    agent_type = state.names.text(state.leases.get(row, "agent_type"))
-    hour = state.now_ms // HOUR_MS
-    before = {name: pair for name, pair in state.preemptions.items() if pair[0] == hour}
-    count = before.get(agent_type, (hour, 0))[1]
-    state.preemptions = {**before, agent_type: (hour, count + 1)}
+    order_changed(state)
 
 
 # -- quotas ----------------------------------------------------------------------------------------
@@ -443,7 +390,7 @@ def _quota_set(state: State, event: QuotaSet) -> None:
         quotas.set_limits(row, state.kinds.columns(event.limits))
     quotas.weights[row] = event.weight
     state.shares.clear()
-    _order_changed(state)
+    order_changed(state)
     state.freed.quotas[row] = None
 
 
@@ -493,7 +440,7 @@ def _hold(state: State, reservation: Reservation, sign: int) -> None:
         state.fleet.matrix.change(state.fleet.row(supplier), column, held=amount)
         state.quotas.change(quota, column, held=amount)
     _forget_shares(state, quota)
-    _order_changed(state)
+    order_changed(state)
     for device, units in reservation.devices.items():
         state.fleet.change_device(state.fleet.row(made.node_id), device, held=sign * units)
 

@@ -122,13 +122,12 @@ def _promise(state: State, queued: Queued, besides: Ahead) -> Promised | None:
 def _known_ends(state: State, ahead: Ahead) -> list[int]:
     """Moments to come at which something is given back, in order."""
     columns, high = state.leases.table.columns, state.leases.table.high
-    found = [
-        *columns["ends_ms"][:high].tolist(),
-        *(r.made.end_ms for r in state.reservations.by_id.values()),
-        *(promise.made.end_ms for promise in ahead),
-    ]
-    times = np.unique(np.array(found, np.int64))
-    return list(map(int, times[times > state.now_ms].tolist()))
+    others = [r.made.end_ms for r in state.reservations.by_id.values()]
+    others += [promise.made.end_ms for promise in ahead]
+    ends = columns["ends_ms"][:high]
+    times = np.concatenate([ends[ends > state.now_ms], np.array(others, np.int64)])
+    times = np.unique(times[times > state.now_ms])
+    return list(map(int, times.tolist()))
 
 
 def _first_that_fits(state: State, queued: Queued, ask: Ask, times: Sequence[int]) -> int:
