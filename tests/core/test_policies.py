@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -10,6 +11,7 @@ from raftalloc.core import commands
 from raftalloc.core.commands import Asked, Command, Entry
 from raftalloc.core.events import Granted, WorkloadSet
 from raftalloc.core.machine import apply
+from raftalloc.core.placement.fragments import Fragments
 from raftalloc.core.state import State
 from raftalloc.core.terms import Terms, Typical
 from tests.core.asking import Talk, allocate, node
@@ -114,3 +116,29 @@ def test_other_policies_count_no_workload():
     talk.ask(1000, node("n1", cpu=90_000))
     talk.ask(1001, allocate("a", cpu=100), allocate("a", cpu=100, policy=commands.BALANCED))
     assert talk.happened(WorkloadSet) == []
+
+
+@given(st.data())
+@settings(max_examples=60)
+def test_fragments_of_few_rows_and_of_many_are_counted_alike(data):
+    amounts = st.sampled_from([0, 100, 470, 500, 1000])
+    rows = data.draw(st.integers(1, 4))
+    shapes = data.draw(
+        st.lists(
+            st.builds(
+                lambda cpu, gpu, count: Typical((("cpu", cpu), ("gpu", gpu)), count),
+                amounts,
+                st.sampled_from([320, 470, 810, 1000, 2000]),
+                st.integers(1, 9),
+            ),
+            max_size=5,
+        )
+    )
+    state = State.genesis()
+    state.workload.set(WorkloadSet(0, tuple(shapes)))
+    fragments = Fragments(state)
+    cells = st.lists(amounts, min_size=rows * 8, max_size=rows * 8)
+    devices = np.array(data.draw(cells), np.int64).reshape(rows, 8)
+    free = devices[:, : len(fragments.columns)]
+    few, many = fragments.amount_of_few(free, devices), fragments.amount_of_many(free, devices)
+    assert few.tolist() == many.tolist()

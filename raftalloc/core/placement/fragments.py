@@ -25,6 +25,8 @@ from raftalloc.core.quantities import DEVICE_UNITS, GPU, NODE, scope_of
 from raftalloc.core.state import State
 
 FREQUENCY_BITS = 20
+FEW_ROWS = 256
+"""Up to here the number of numpy operations counts, beyond it their length."""
 _KEPT_MAX = 1 << 22
 """Numbers kept for shapes that were asked for: 32 MB a state at most."""
 
@@ -79,9 +81,29 @@ class Fragments:
             units, devices = (gpu, 1) if gpu < DEVICE_UNITS else (DEVICE_UNITS, gpu // DEVICE_UNITS)
             self.shapes.append(_Shape(frequency, units, devices, local))
         self.columns = np.array(list(place), np.int64)
+        self._by_shape = _by_shape(self.shapes, len(place))
 
     def amount(self, free: Column, devices: Column) -> Column:
         """(rows,) fragments of rows with free (rows, len(self.columns)) and devices (rows, devices) units free."""
+        if len(devices) <= FEW_ROWS:
+            return self.amount_of_few(free, devices)
+        return self.amount_of_many(free, devices)
+
+    def amount_of_few(self, free: Column, devices: Column) -> Column:
+        """All shapes at once: a few numpy operations, on arrays of (rows, shapes, devices)."""
+        frequency, units, number, asked = self._by_shape
+        devices = np.maximum(devices, 0)
+        total = devices.sum(axis=1)
+        large = devices[:, None, :] >= units[:, None]
+        holds = large.sum(axis=2) >= number
+        holds &= (free[:, None, :] >= asked).all(axis=2)
+        below = np.where(large, 0, devices[:, None, :]).sum(axis=2)
+        useless = np.where(holds, below, total[:, None])
+        few: Column = total * self.without_gpu + (useless * frequency).sum(axis=1)
+        return few
+
+    def amount_of_many(self, free: Column, devices: Column) -> Column:
+        """Shape by shape, on arrays of (rows,)."""
         devices = np.maximum(devices, 0)
         total = devices.sum(axis=1)
         fragments: Column = total * self.without_gpu
@@ -108,6 +130,17 @@ class Fragments:
             zeros = np.zeros(rows, np.int64)
             kept = self.kept[key] = _Kept(zeros, zeros.copy(), np.full(rows, -1, np.int64))
         return kept
+
+
+def _by_shape(shapes: list[_Shape], columns: int) -> tuple[Column, Column, Column, Column]:
+    """Frequencies, units and devices (shapes,), and what is asked of other columns (shapes, columns)."""
+    asked = np.full((len(shapes), columns), np.iinfo(np.int64).min, np.int64)
+    for row, shape in enumerate(shapes):
+        for column, amount in shape.parts:
+            asked[row, column] = amount
+    numbers = [(shape.frequency, shape.units, shape.devices) for shape in shapes]
+    frequency, units, devices = np.array(numbers, np.int64).reshape(-1, 3).T
+    return frequency, units, devices, asked
 
 
 def key_of(state: State) -> tuple[int, ...]:

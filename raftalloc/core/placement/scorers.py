@@ -135,8 +135,13 @@ def _least_waste(state: State, room: Room, ask: Ask, rows: Column) -> Column:
 
 def shares_in_use(state: State, room: Room, ask: Ask, rows: Column) -> tuple[Column, Mask]:
     """(rows, kinds): 20-bit fractions of capacity in use with a member there, and whether the row has the kind."""
-    names = enumerate(state.kinds.names)
-    columns = np.array([c for c, kind in names if scope_of(kind) == NODE], np.int64)
+    # Kinds that no node offers cost nothing here.
+    offered = [
+        column
+        for column, kind in enumerate(state.kinds.names)
+        if state.fleet.totals[column] and scope_of(kind) == NODE
+    ]
+    columns = np.array(offered, np.int64)
     capacity = state.fleet.matrix.capacity[np.ix_(rows, columns)]
     asked = dict(ask.node_parts)
     amounts = np.array([asked.get(column, 0) for column in columns.tolist()], np.int64)
