@@ -13,7 +13,7 @@ from typing import Final
 
 from raftalloc.cli.output import Exit
 from raftalloc.errors import RaftallocError
-from tests.bench import failover, floor, idle, machine, raft
+from tests.bench import failover, floor, idle, machine, placement, raft
 from tests.bench.children import ChildFailed
 from tests.bench.figures import Figures
 from tests.bench.registry import Bench, Context
@@ -21,7 +21,7 @@ from tests.chaos.__main__ import until_ended
 
 STDOUT: Final = "-"
 BENCHES: Final[dict[str, Bench]] = {
-    each.BENCH.name: each.BENCH for each in (floor, raft, failover, idle)
+    each.BENCH.name: each.BENCH for each in (floor, raft, failover, idle, placement)
 }
 RUNS: Final = 3
 SECONDS: Final = 3.0

@@ -1,9 +1,9 @@
-"""How long the general path of placement takes for one decision: every policy, over fleets of 1,000 and 10,000 nodes.
+"""How long the general path of placement takes for one decision: every policy, over 1,000 and over 10,000 nodes.
 
 Nodes are of a few sorts with GPUs and a third full; requests are of 24 shapes, shares of GPUs among them. A decision is
 filters, scorers and choice over all nodes (`placement.place`), then the grant goes through the machine, so that every
-decision sees another state. `first` is the first request of each shape, for which nothing is kept yet. What is counted is
-processor time: other benches and programs take their share of the clock.
+decision sees another state. `first` is the first request of each shape, for which nothing is kept yet. What is counted
+is processor time: other programs take their share of the clock.
 """
 
 from __future__ import annotations
@@ -12,7 +12,16 @@ import time
 from itertools import product
 from typing import TYPE_CHECKING, Final
 
-from raftalloc.core.commands import POLICY_NAMES, Allocate, Asked, Command, Entry, RegisterNode
+from raftalloc.core.commands import (
+    FIRST_FIT,
+    MEDIUM,
+    POLICY_NAMES,
+    Allocate,
+    Asked,
+    Command,
+    Entry,
+    RegisterNode,
+)
 from raftalloc.core.headroom import ask_of
 from raftalloc.core.machine import apply
 from raftalloc.core.placement import Ask, Room, place
@@ -27,9 +36,7 @@ if TYPE_CHECKING:
 NAME: Final = "placement"
 SIZES: Final = (1_000, 10_000)
 SORTS: Final = ((96_000, 393_216, 8), (104_000, 524_288, 2), (64_000, 262_144, 0))
-SHAPES: Final = tuple(
-    product((1000, 4000, 12_000), (4096, 16_384), (0, 320, 810, 1000))
-)
+SHAPES: Final = tuple(product((1000, 4000, 12_000), (4096, 16_384), (0, 320, 810, 1000)))
 _BLOCK: Final = 1_000
 
 
@@ -44,11 +51,11 @@ async def measure(context: Context) -> None:
                 _measure_policy(context.figures, nodes, policy, name, decisions)
 
 
-def _measure_policy(
-    figures: Figures, nodes: int, policy: int, name: str, decisions: int
-) -> None:
+def _measure_policy(figures: Figures, nodes: int, policy: int, name: str, decisions: int) -> None:
     state = _fleet(nodes, policy)
-    index, first, later = state.index, [], []
+    index = state.index
+    first: list[float] = []
+    later: list[float] = []
     for at in range(decisions):
         command = _request(at, policy)
         queued = as_queued(state, command, Asked(command).origin)
@@ -68,11 +75,10 @@ def _measure_policy(
 
 
 def _fleet(nodes: int, policy: int) -> State:
-    state, index = State.genesis(), 0
+    state = State.genesis()
     registrations = [_node(at) for at in range(nodes)]
-    fill = [_request(at * 7, policy=2 if at % 3 else policy) for at in range(nodes // 3)]
-    for commands in (*_blocks(registrations), *_blocks(fill)):
-        index += 1
+    fill = [_request(at * 7, policy=FIRST_FIT if at % 3 else policy) for at in range(nodes // 3)]
+    for index, commands in enumerate((*_blocks(registrations), *_blocks(fill)), 1):
         apply(state, Entry(1, "bench", tuple(map(Asked, commands))), index)
     return state
 
@@ -85,7 +91,11 @@ def _node(at: int) -> RegisterNode:
     cpu, memory, gpus = SORTS[at % len(SORTS)]
     capacity = [("cpu", cpu), ("memory", memory)] + ([("gpu", 1000 * gpus)] if gpus else [])
     return RegisterNode(
-        f"n{at}", provider=False, capacity=tuple(sorted(capacity)), devices=("G2",) * gpus, static=True
+        f"n{at}",
+        provider=False,
+        capacity=tuple(sorted(capacity)),
+        devices=("G2",) * gpus,
+        static=True,
     )
 
 
@@ -96,7 +106,7 @@ def _request(at: int, policy: int) -> Allocate:
         agent_id="bench",
         agent_type="bench",
         workflow_id="",
-        priority=2,
+        priority=MEDIUM,
         demand=tuple((kind, amount) for kind, amount in demand if amount),
         policy=policy,
     )
@@ -106,4 +116,6 @@ def relate(figures: Figures) -> None:
     """Nothing to compare with."""
 
 
-BENCH: Final = Bench(NAME, "one decision of placement by every policy, 1,000 and 10,000 nodes", measure, relate)
+BENCH: Final = Bench(
+    NAME, "one decision of placement by every policy, 1,000 and 10,000 nodes", measure, relate
+)
