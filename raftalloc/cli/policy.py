@@ -64,15 +64,9 @@ def evaluate(
             preemption=int(preemption.message) if preemption else LEAVE,
         ),
     )
-    index = int(since) if since.isdecimal() else 0
-    time_ms = 0
-    if since and not index:
-        counts = since.startswith(("-", "+"))
-        now_ms = connection.ask(group_now_ms) if counts else 0
-        time_ms = arguments.moment(since, field="since", now_ms=now_ms)
     with Patience() as patience:
         patience.on_stop = _stop
-        report = asyncio.run(_evaluated(connection, change, directory, (index, time_ms), patience))
+        report = asyncio.run(_evaluated(connection, change, directory, since, patience))
     if connection.as_json:
         output.show_json(report)
     else:
@@ -86,11 +80,7 @@ def _stop() -> None:
 
 
 async def _evaluated(
-    connection: Connection,
-    change: Change,
-    directory: str,
-    since: tuple[int, int],
-    patience: Patience,
+    connection: Connection, change: Change, directory: str, since: str, patience: Patience
 ) -> dict[str, Any]:
     from raftalloc.replay.evaluate import evaluate as evaluated
     from raftalloc.replay.history import DirectoryHistory, GroupHistory
@@ -98,16 +88,24 @@ async def _evaluated(
     def progress(index: int, at_ms: int) -> None:
         patience.show("evaluating", index, index, output.moment(at_ms))
 
-    index, time_ms = since
     if directory:
         history = DirectoryHistory(directory)
         try:
+            index, time_ms = _moment(since, await history.end_ms())
             return await evaluated(history, change, index=index, time_ms=time_ms, progress=progress)
         finally:
             await history.close()
     async with open_client(connection.endpoints, connection.timeout) as client:
+        index, time_ms = _moment(since, await group_now_ms(client))
         group = GroupHistory(client)
         return await evaluated(group, change, index=index, time_ms=time_ms, progress=progress)
+
+
+def _moment(since: str, now_ms: int) -> tuple[int, int]:
+    """`--since` as index or time; what counts back does so from `now_ms`."""
+    if not since or since.isdecimal():
+        return int(since or "0"), 0
+    return 0, arguments.moment(since, field="since", now_ms=now_ms)
 
 
 def _draw(report: Mapping[str, Any]) -> None:

@@ -63,6 +63,12 @@ class DirectoryHistory:
         self._snapshots = Snapshots(disk, f"{events}/snapshots")
         self._store = RocksStore(disk, events, read_only=True)
 
+    async def end_ms(self) -> int:
+        """The time of the last entry: what counts back from now does so from there."""
+        _, head = await self._store.bounds()
+        last = await self._store.read(head, 1)
+        return codec.decode_block(last[0][1]).at_ms if last else 0
+
     async def start(self, index: int, time_ms: int) -> Start:
         """From the snapshots, and the blocks behind."""
         _, head = await self._store.bounds()

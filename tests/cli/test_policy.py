@@ -42,6 +42,15 @@ def test_without_another_setting_the_log_is_the_same(run: Run, tmp_path: Path, r
     assert "the same log to the last byte" in drawn.stdout
 
 
+def test_since_may_count_back_from_the_end_of_the_log(run: Run, tmp_path: Path, raftalloc):
+    directory = lived(run, tmp_path)
+    shown = raftalloc(
+        *("policy", "evaluate", "--directory", directory, "--since", "-365d", "--json")
+    )
+    assert shown.exit_code == Exit.OK, shown.output
+    assert json.loads(shown.stdout)["from_index"] == 1
+
+
 def test_with_others_both_runs_are_shown(run: Run, tmp_path: Path, raftalloc):
     directory = lived(run, tmp_path)
     shown = raftalloc(
