@@ -293,7 +293,7 @@ class Member:
     @property
     def others(self) -> tuple[str, ...]:
         """Replica ids of the other members, sorted."""
-        return tuple(sorted(self.peers.keys() - {self.replica_id}))
+        return tuple(seat.replica_id for seat in self.members if seat.replica_id != self.replica_id)
 
     def tell(self, replica_id: str, message: dict[str, Any]) -> bool:
         """Send a message of the service to another member; whether it may arrive. Never waits."""
@@ -416,7 +416,7 @@ class Member:
 
     def _gossip(self, log: RaftLog) -> None:
         now = self.clock.monotonic()
-        if now < self._gossip_at or len(self.peers) == 1:
+        if now < self._gossip_at or log.is_alone:
             return
         self._gossip_at = now + GOSSIP_SECONDS
         said = self.beside.say()

@@ -136,7 +136,7 @@ class RunningReplica:
 
     async def hand_over(self) -> None:
         """If this replica leads others, let one of them lead, so that nobody waits for an election."""
-        if len(self._consensus.peers) == 1 or not self._ticker.has_lead or self.failure is not None:
+        if not self._consensus.others or not self._ticker.has_lead or self.failure is not None:
             return
         try:
             leader_id = await self._consensus.transfer("")

@@ -68,6 +68,7 @@ def test_a_replica_that_is_added_learns_first_and_then_votes(tmp_path: Path, run
         await until(lambda: voters(leader) == ["a", "b", "c", "d"])
         await leader.propose(b"with four")
         assert len(await group.agree()) == 51
+        assert leader.others == tuple(name for name in "abcd" if name != leader.replica_id)
         assert await leader.transfer("d") == "d"
         await (await group.leader()).propose(b"led by the new one")
         await group.agree()

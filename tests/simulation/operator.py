@@ -77,12 +77,16 @@ class Operator:
             await self._until(lambda seats: _votes(seats, replica_id), "", replica_id)
         elif what == faults.REMOVE and len(ids) > 3:
             replica_id = self._dice.choice(ids)
+            if not self._is_dispensable(replica_id):
+                return
             place.fault(what, replica_id)
             await self._until(lambda seats: replica_id not in seats, "remove", replica_id)
             place.retire(replica_id)
         elif what == faults.LOST_DISK and len(ids) >= 3:
             # Until its seat is taken from it, an old disk and an empty one go by the same name.
             replica_id = self._dice.choice(ids)
+            if not self._is_dispensable(replica_id):
+                return
             place.fault(what, replica_id)
             old = await self._incarnation(replica_id)
             place.lose_disk(replica_id)
@@ -94,6 +98,14 @@ class Operator:
             )
             place.start(replica_id)
             await self._until(lambda seats: _votes(seats, replica_id), "", replica_id)
+
+    def _is_dispensable(self, replica_id: str) -> bool:
+        """Whether another has all of the history: a new replica fetches it after it has its vote."""
+        return any(
+            life.is_open and life.engine.gaps.wanted is None
+            for name, life in self._place.lives.items()
+            if name != replica_id
+        )
 
     async def _incarnation(self, replica_id: str) -> bytes:
         found: list[bytes] = []
