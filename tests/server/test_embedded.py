@@ -126,10 +126,11 @@ def test_what_does_not_fit_waits_is_explained_and_can_be_cancelled(tmp_path: Pat
             assert [each.id for each in listed.allocations] == [number]
             cancel = allocator_pb2.CancelRequest(request_id=number, agent_id="a_1")
             assert (await ask(to, "Allocator/Cancel", cancel)).cancelled_count == 3
-            error = await rejected(
+            past = await ask(
                 to, "Allocator/Explain", allocator_pb2.ExplainRequest(request_id=number)
             )
-            assert error.code == "NOT_WAITING"
+            assert past.decision.event == "Queued", "what was decided about it stays explained"
+            assert past.decision.subject == number
 
     run(scene())
 

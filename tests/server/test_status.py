@@ -7,6 +7,7 @@ from raftalloc import errors
 from raftalloc.api.v1 import types_pb2
 from raftalloc.core import rejections
 from raftalloc.core.rejections import Rejection
+from raftalloc.raft import membership
 from raftalloc.server import status
 
 
@@ -27,8 +28,11 @@ def detail(error: Exception) -> types_pb2.Rejection:
     return types_pb2.Rejection.FromString(content)
 
 
-def test_every_rejection_of_the_core_has_a_status_and_no_other_code_has():
-    assert set(status.OF_REJECTION) == {*rejections.CODES, status.NO_OTHER_REPLICA}
+def test_every_rejection_of_core_and_membership_has_a_status_and_no_other_code_has():
+    of_members = {value for name, value in vars(membership).items() if name == value}
+    assert "CHANGE_UNDER_WAY" in of_members
+    codes = {*rejections.CODES, *of_members, status.NO_OTHER_REPLICA}
+    assert set(status.OF_REJECTION) == codes
     assert StatusCode.OK not in status.OF_REJECTION.values()
 
 
