@@ -27,6 +27,7 @@ from raftalloc.core.matrix import Column, score_of
 from raftalloc.core.placement import Ask, Placement, Room
 from raftalloc.core.promises import PROMISES_MAX, Promise, promise_of
 from raftalloc.core.state import State
+from raftalloc.core.terms import NO_TERMS
 
 SCAN_MAX = 32
 """Ends at which a start is looked for."""
@@ -106,7 +107,8 @@ def _promise(state: State, queued: Queued, besides: Ahead) -> Promised | None:
     assert isinstance(ask, Ask), "a waiting request asks for known kinds"
     times = _known_ends(state, ahead)
     earliest = _first_that_fits(state, queued, ask, times)
-    if earliest == len(times):
+    if earliest == len(times) and queued.terms == NO_TERMS:
+        # With terms it may depend on where others live, so it is looked for again each time.
         state.hopeless[queued.request_id] = (
             None  # derived: until something gives more room for ever
         )
@@ -212,7 +214,7 @@ def promise_event(
 def mend(state: State) -> Iterator[Event]:
     """Drop what can no longer be given: its rows have changed since it was promised."""
     while state.promises.unchecked:
-        ident = next(iter(state.promises.unchecked))
+        ident = min(state.promises.unchecked)  # which is derived, and so is its order
         promise = state.promises.by_id[ident]
         if not _can_be_kept(state, promise):
             yield PromiseDropped(ident)

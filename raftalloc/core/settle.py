@@ -87,7 +87,7 @@ def _fire_due(state: State, fired: int) -> Generator[Event, None, int]:
 
 def _spare(state: State) -> Generator[Event, None, None]:
     """Victims whose preemptor holds no claim any more: it went away, has started, or cannot be given the place."""
-    for preemptor in list(state.leases.victims):
+    for preemptor in sorted(state.leases.victims):  # which is derived, and so is its order
         promise = state.promises.by_id.get(preemptor)
         if promise is None or not promise.made.held:
             for allocation_id in state.leases.victims_of(preemptor):

@@ -36,7 +36,8 @@ class Truth:
         elif isinstance(command, commands.Reserve):
             self._reserve_refused(code, command)
         else:
-            assert code not in (rejections.UNSATISFIABLE, rejections.UNKNOWN_KIND)
+            assert code != rejections.UNSATISFIABLE
+            assert code != rejections.UNKNOWN_KIND or isinstance(command, commands.Resize)
 
     def waits_rightly(self, asked: Asked | None, code: str | None) -> None:
         """A request that is refused, or has to wait (code None), does not fit, and for the reason given."""
