@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,6 +13,8 @@ from raftalloc.raft.offering import Offer, Parcel
 from raftalloc.raft.segments import Identity
 from raftalloc.raft.sending import BATCH_BYTES, WINDOW_BYTES
 from raftalloc.raft.timing import Timing
+from raftalloc.service.engine import Engine
+from raftalloc.storage.memory import MemoryStore
 from tests.simulation.bench import A, B, C, Peer, _Base, seats_of
 from tests.simulation.dice import Dice
 from tests.simulation.directed import SCHEDULES
@@ -155,6 +158,40 @@ def who_is_behind_gets_a_window() -> None:
     assert WINDOW_BYTES <= sent <= WINDOW_BYTES + BATCH_BYTES
 
 
+class _Told(MemoryStore):
+    """Notes when a snapshot is on the disk."""
+
+    def __init__(self, order: list[str]) -> None:
+        super().__init__()
+        self._order = order
+
+    async def save_snapshot(self, index: int, state: bytes, manifest: bytes) -> tuple[str, int]:
+        await asyncio.sleep(0)
+        self._order.append("durable")
+        return await super().save_snapshot(index, state, manifest)
+
+
+async def _take_a_snapshot(order: list[str]) -> None:
+    engine = Engine(
+        store=_Told(order),
+        replica_id="a",
+        cluster_id="simulation",
+        snapshot_entries=10,
+        on_fatal=lambda error: order.append(str(error)),
+    )
+    engine.on_durable = lambda _index: order.append("forgotten")
+    await engine.recover()
+    await engine.snapshot()
+    await engine.close()
+
+
+def the_log_forgets_what_is_on_the_disk() -> None:
+    """Design 9.3: and not before it is."""
+    order: list[str] = []
+    asyncio.run(_take_a_snapshot(order))
+    assert order == ["durable", "forgotten"]
+
+
 for _schedule in (
     entries_behind_a_snapshot_stay,
     entries_behind_another_entry_go,
@@ -163,5 +200,6 @@ for _schedule in (
     who_has_no_state_does_not_stand,
     a_transfer_is_not_begun_anew_by_a_compaction,
     who_is_behind_gets_a_window,
+    the_log_forgets_what_is_on_the_disk,
 ):
     SCHEDULES[_schedule.__name__] = _schedule

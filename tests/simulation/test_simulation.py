@@ -43,6 +43,7 @@ BY_SCHEDULE = {
     "leads-without-state": "who_has_no_state_does_not_stand",
     "transfer-begins-anew": "a_transfer_is_not_begun_anew_by_a_compaction",
     "no-window": "who_is_behind_gets_a_window",
+    "compact-unsynced": "the_log_forgets_what_is_on_the_disk",
 }
 
 pytestmark = pytest.mark.timeout(400)
