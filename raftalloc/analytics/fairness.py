@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from raftalloc.core.events import Ended, Granted, Happened
+from raftalloc.core.events import Ended, Granted, Happened, Resized
 from raftalloc.core.quantities import Vector
 
 MILLION: Final = 1_000_000
@@ -57,6 +57,10 @@ class Shares:
             event = one.event
             if type(event) is Granted:
                 self.begin(event.allocation_id, event.agent_type, event.demand)
+            elif type(event) is Resized and event.allocation_id in self._live:
+                agent_type, _ = self._live[event.allocation_id]
+                self.end(event.allocation_id)
+                self.begin(event.allocation_id, agent_type, event.demand)
             elif type(event) is Ended:
                 self.end(event.allocation_id)
 

@@ -108,6 +108,15 @@ def renew(allocation_id: Number, extend: Annotated[str, typer.Option()] = "0") -
     return Step(renew=request)
 
 
+@_verb("resize")
+def resize(allocation_id: Number, resources: Words) -> Step:
+    """An allocation is made larger or smaller: all that it is to hold."""
+    request = allocator_pb2.ResizeRequest(
+        allocation_id=allocation_id, resources=arguments.resources(resources)
+    )
+    return Step(resize=request)
+
+
 @_verb("release")
 def release(allocation_id: Number) -> Step:
     """An allocation is given back."""

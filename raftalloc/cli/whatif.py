@@ -37,8 +37,8 @@ def what_if(
 ) -> None:
     """Try steps on a copy of the state, as it is or was, and show what comes of them. Changes nothing.
 
-    A step is written like the command of its name: submit, renew, release, cancel, reserve, register, cordon, uncordon,
-    drain, remove, quota, queue; besides there are lose and return (of a node), and advance (of time). See docs/cli.md.
+    A step is written like the command of its name: submit, renew, resize, release, cancel, reserve, register, cordon,
+    uncordon, drain, remove, quota, queue; and lose and return (a node), advance (the time). See docs/cli.md.
     """
     lines = list(typed or [])
     if file:

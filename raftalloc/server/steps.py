@@ -18,7 +18,12 @@ if TYPE_CHECKING:
     from raftalloc.api.v1 import simulation_pb2
     from raftalloc.core.state import State
 
-Held = TypeVar("Held", allocator_pb2.RenewRequest, allocator_pb2.ReleaseRequest)
+Held = TypeVar(
+    "Held",
+    allocator_pb2.RenewRequest,
+    allocator_pb2.ResizeRequest,
+    allocator_pb2.ReleaseRequest,
+)
 OfNode = fleet_pb2.CordonRequest | fleet_pb2.UncordonRequest | fleet_pb2.RemoveNodeRequest
 
 STEPS_MAX: Final = 1_000
@@ -103,6 +108,7 @@ def _delete_quota(given: quotas_pb2.DeleteQuotaRequest, _: State) -> commands.Co
 
 _COMMANDS: Final[Mapping[str, Callable[[Any, State], commands.Command]]] = {
     "renew": lambda given, state: convert.renew(_held(given, state)),
+    "resize": lambda given, state: convert.resize(_held(given, state)),
     "release": lambda given, state: convert.release(_held(given, state)),
     "cancel": _cancel,
     "reserve": lambda given, _: convert.reserve(given),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from raftalloc.analytics.fairness import MILLION, Shares, jain_ppm
+from raftalloc.core.events import Happened, Resized
 
 
 def test_the_dominant_share_is_the_most_of_any_kind_in_the_mean_over_time():
@@ -18,6 +19,15 @@ def test_the_dominant_share_is_the_most_of_any_kind_in_the_mean_over_time():
     capacity_ms = {"cpu": 4_000 * 2_000, "memory": 1_024 * 2_000}
     # a held all memory for half of the time, and half of the cpu; b a quarter of the cpu all the time.
     assert shares.dominant_ppm(capacity_ms) == {"a": MILLION // 2, "b": MILLION // 4}
+
+
+def test_what_is_resized_counts_with_what_it_holds_then():
+    shares = Shares()
+    shares.advance(1)
+    shares.begin(1, "a", (("cpu", 1),))
+    shares.add(11, [Happened(Resized(1, (("cpu", 3),), ("n",), (), "a", "", "n"), 0)])
+    shares.advance(21)
+    assert shares.dominant_ppm({"cpu": 80}) == {"a": MILLION // 2}
 
 
 def test_what_ends_twice_or_was_never_there_changes_nothing():

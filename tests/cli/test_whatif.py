@@ -34,6 +34,7 @@ def test_every_verb_is_read_as_the_command_of_its_name_would_be():
         [
             'submit cpu=4 memory=1.5 -a "a 1" --count 2 --gang --wait 10m -c zone=a,b',
             "renew 7 --extend 1h",
+            "resize 7 cpu=2 memory=4",
             "release 7",
             "cancel 8",
             "reserve audit cpu=8 --start +1h --duration 2h --type auditor",
@@ -52,23 +53,43 @@ def test_every_verb_is_read_as_the_command_of_its_name_would_be():
         now_ms=NOW_MS,
     )
     assert [step.WhichOneof("what") for step in read] == [
-        *("allocate", "renew", "release", "cancel", "reserve", "register_node", "register_node"),
+        *(
+            "allocate",
+            "renew",
+            "resize",
+            "release",
+            "cancel",
+            "reserve",
+            "register_node",
+            "register_node",
+        ),
         *("cordon", "uncordon", "drain", "remove_node", "lose_node", "return_node"),
         *("set_quota", "set_queue", "advance_ms"),
     ]
     first = read[0].allocate
     assert dict(first.resources) == {"cpu": 4_000, "memory": 1_536}
     assert (first.agent_id, first.count, first.gang, first.wait_ms) == ("a 1", 2, True, 600_000)
+    assert dict(read[2].resize.resources) == {"cpu": 2_000, "memory": 4_096}
     assert read[1].renew.extension_ms == 3_600_000
-    assert read[4].reserve.start_ms == NOW_MS + 3_600_000
-    assert list(read[5].register_node.devices) == ["A100", "A100"]
-    assert read[9].drain.deadline_ms == NOW_MS + 600_000
-    assert dict(read[13].set_quota.limits) == {"cpu": 0}
-    assert read[13].set_quota.weight == 2_500
-    assert read[14].set_queue.ageing_ms == 1_800_000
-    assert read[15].advance_ms == 90_000
+    assert read[5].reserve.start_ms == NOW_MS + 3_600_000
+    assert list(read[6].register_node.devices) == ["A100", "A100"]
+    assert read[10].drain.deadline_ms == NOW_MS + 600_000
+    assert dict(read[14].set_quota.limits) == {"cpu": 0}
+    assert read[14].set_quota.weight == 2_500
+    assert read[15].set_queue.ageing_ms == 1_800_000
+    assert read[16].advance_ms == 90_000
     assert set(steps.VERBS) == {
-        *("submit", "renew", "release", "cancel", "reserve", "register", "cordon", "uncordon"),
+        *(
+            "submit",
+            "renew",
+            "resize",
+            "release",
+            "cancel",
+            "reserve",
+            "register",
+            "cordon",
+            "uncordon",
+        ),
         *("drain", "remove", "lose", "return", "quota", "queue", "advance"),
     }
 

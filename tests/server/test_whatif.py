@@ -222,6 +222,7 @@ def test_every_sort_of_step_can_be_tried_on_any_state(run: Run):
     steps = [
         Step(allocate=allocate_request(count=5, wait_ms=1_000)),
         Step(renew=allocator_pb2.RenewRequest(allocation_id=1)),
+        Step(resize=allocator_pb2.ResizeRequest(allocation_id=1, resources={"cpu": 500})),
         Step(release=allocator_pb2.ReleaseRequest(allocation_id=1)),
         Step(cancel=allocator_pb2.CancelRequest(request_id=1)),
         Step(reserve=reservations_pb2.ReserveRequest(

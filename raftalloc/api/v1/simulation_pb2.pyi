@@ -45,6 +45,7 @@ class WhatIfStep(_message.Message):
     RETURN_NODE_FIELD_NUMBER: _builtins.int
     SET_QUOTA_FIELD_NUMBER: _builtins.int
     DELETE_QUOTA_FIELD_NUMBER: _builtins.int
+    RESIZE_FIELD_NUMBER: _builtins.int
     SET_QUEUE_FIELD_NUMBER: _builtins.int
     ADVANCE_MS_FIELD_NUMBER: _builtins.int
     lose_node: _builtins.str
@@ -86,6 +87,10 @@ class WhatIfStep(_message.Message):
     @_builtins.property
     def delete_quota(self) -> _quotas_pb2.DeleteQuotaRequest: ...
     @_builtins.property
+    def resize(self) -> _allocator_pb2.ResizeRequest:
+        """with an agent_id and token left out, those of the grant"""
+
+    @_builtins.property
     def set_queue(self) -> _queue_pb2.SetQueueRequest: ...
     def __init__(
         self,
@@ -105,14 +110,15 @@ class WhatIfStep(_message.Message):
         return_node: _builtins.str = ...,
         set_quota: _quotas_pb2.SetQuotaRequest | None = ...,
         delete_quota: _quotas_pb2.DeleteQuotaRequest | None = ...,
+        resize: _allocator_pb2.ResizeRequest | None = ...,
         set_queue: _queue_pb2.SetQueueRequest | None = ...,
         advance_ms: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["advance_ms", b"advance_ms", "allocate", b"allocate", "cancel", b"cancel", "cancel_reservation", b"cancel_reservation", "cordon", b"cordon", "delete_quota", b"delete_quota", "drain", b"drain", "lose_node", b"lose_node", "register_node", b"register_node", "release", b"release", "remove_node", b"remove_node", "renew", b"renew", "reserve", b"reserve", "return_node", b"return_node", "set_queue", b"set_queue", "set_quota", b"set_quota", "uncordon", b"uncordon", "what", b"what"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["advance_ms", b"advance_ms", "allocate", b"allocate", "cancel", b"cancel", "cancel_reservation", b"cancel_reservation", "cordon", b"cordon", "delete_quota", b"delete_quota", "drain", b"drain", "lose_node", b"lose_node", "register_node", b"register_node", "release", b"release", "remove_node", b"remove_node", "renew", b"renew", "reserve", b"reserve", "resize", b"resize", "return_node", b"return_node", "set_queue", b"set_queue", "set_quota", b"set_quota", "uncordon", b"uncordon", "what", b"what"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["advance_ms", b"advance_ms", "allocate", b"allocate", "cancel", b"cancel", "cancel_reservation", b"cancel_reservation", "cordon", b"cordon", "delete_quota", b"delete_quota", "drain", b"drain", "lose_node", b"lose_node", "register_node", b"register_node", "release", b"release", "remove_node", b"remove_node", "renew", b"renew", "reserve", b"reserve", "return_node", b"return_node", "set_queue", b"set_queue", "set_quota", b"set_quota", "uncordon", b"uncordon", "what", b"what"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["advance_ms", b"advance_ms", "allocate", b"allocate", "cancel", b"cancel", "cancel_reservation", b"cancel_reservation", "cordon", b"cordon", "delete_quota", b"delete_quota", "drain", b"drain", "lose_node", b"lose_node", "register_node", b"register_node", "release", b"release", "remove_node", b"remove_node", "renew", b"renew", "reserve", b"reserve", "resize", b"resize", "return_node", b"return_node", "set_queue", b"set_queue", "set_quota", b"set_quota", "uncordon", b"uncordon", "what", b"what"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_what: _TypeAlias = _typing.Literal["allocate", "renew", "release", "cancel", "reserve", "cancel_reservation", "register_node", "cordon", "uncordon", "drain", "remove_node", "lose_node", "return_node", "set_quota", "delete_quota", "set_queue", "advance_ms"]  # noqa: Y015
+    _WhichOneofReturnType_what: _TypeAlias = _typing.Literal["allocate", "renew", "release", "cancel", "reserve", "cancel_reservation", "register_node", "cordon", "uncordon", "drain", "remove_node", "lose_node", "return_node", "set_quota", "delete_quota", "resize", "set_queue", "advance_ms"]  # noqa: Y015
     _WhichOneofArgType_what: _TypeAlias = _typing.Literal["what", b"what"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_what) -> _WhichOneofReturnType_what | None: ...
 
