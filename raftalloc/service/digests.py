@@ -181,7 +181,7 @@ class Digests:
             self._agreed(point, own, others)
         elif judgement is Judgement.DIFFERS:
             self._diverged(point, own, others, by_majority=True)
-        elif judgement is Judgement.DOUBT:
+        elif judgement is Judgement.DOUBT and not self._are_known(own, others):
             if not self._doubt.points:
                 self._doubt.since = self._clock.monotonic()
             self._doubt.points.add(point)
@@ -202,10 +202,16 @@ class Digests:
             elif seen is not None and seen[1] == sort and seen[0] < index:
                 del self.differing[name]  # it was made anew
 
+    def _are_known(self, own: bytes, others: Mapping[str, bytes]) -> bool:
+        """Whether all that differ were found to differ from a majority before: then it is not we who err."""
+        return all(name in self.differing for name, each in others.items() if each != own)
+
     def _settle_doubt(self, point: Point) -> None:
         """The rest of the group is silent: a majority of those that speak has to do."""
         own, others = self._own.get(point), self._heard.get(point)
         if own is None or not others or self.divergence is not None:
+            return
+        if self._are_known(own, others):
             return
         needed = (len(others) + 1) // 2 + 1
         judgement = judge(own, others, needed)

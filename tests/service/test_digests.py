@@ -195,6 +195,23 @@ def test_a_third_that_speaks_in_time_ends_the_doubt(told: Told):
     told(story)
 
 
+def test_one_that_is_known_to_differ_raises_no_doubt_when_the_third_is_away(told: Told):
+    async def story(make: Make) -> None:
+        one = await make()
+        for index in range(1, 30):
+            one.apply(index)
+        chain = next(each for each in one.digests.newest() if each[1] == CHAIN)
+        content = next(each for each in one.digests.newest() if each[1] == CONTENT)
+        one.digests.hear("n2", content[0], CONTENT, B)
+        one.digests.hear("n2", chain[0], CHAIN, B)
+        one.digests.hear("n3", *chain)
+        assert set(one.digests.differing) == {"n2"}
+        one.wait(DOUBT_SECONDS * 2)
+        assert one.found == []
+
+    told(story)
+
+
 def test_of_five_with_two_silent_ones_the_odd_one_of_three_stops(told: Told):
     async def story(make: Make) -> None:
         odd, well = await make(size=5), await make(size=5)
