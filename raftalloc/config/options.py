@@ -66,7 +66,7 @@ class Queue:
     )
     ageing_ms: int = option(3_600_000, low=0, high=10 * 366 * _DAY_MS)
     backfill: str = option("conservative", choices=("greedy", "easy", "conservative"))
-    backfill_depth: int = option(16, low=1, high=256)
+    backfill_depth: int = option(4, low=1, high=256)
     preemption: str = option("none", choices=("none", "lower_priority"))
     grace_ms: int = option(30_000, low=0, high=10 * 366 * _DAY_MS)
     min_run_ms: int = option(60_000, low=0, high=10 * 366 * _DAY_MS)
