@@ -3,7 +3,8 @@
 Who has a gap asks for what follows its own last block before it: the leader first, then the others in turn. The answer
 is a page of blocks in pieces of PIECE_BYTES; one piece is under way at a time, so this never gets in anybody's way. A
 block is kept only where it continues the chain; so what fills a gap leads from the blocks before it to the snapshot
-behind it. Where no other replica has what follows, that has left every store, and what is behind it is fetched.
+behind it. Where no other replica has what follows, or all lack it alike, that has left every store, and what is behind
+it is fetched.
 
     blocks_wanted   after, until: indices   offset: of the page
     blocks          after, offset   size: of the page   data   is_all: the page begins where it should, or nobody here
@@ -99,9 +100,14 @@ class Backfill:
                 "offset": offset,
                 "size": len(page),
                 "data": page[offset : offset + self._piece_bytes],
-                "is_all": engine.gaps.wanted is None and engine.stored_index >= until,
+                "is_all": self._is_all(after, until),
             },
         )
+
+    def _is_all(self, after: int, until: int) -> bool:
+        """Whether nothing better is to be had here. Who lacks the same can only get it from a third, who is asked too."""
+        gaps = self._engine.gaps
+        return self._engine.stored_index >= until and (gaps.wanted is None or gaps.lacks(after))
 
     async def _page(self, after: int, until: int) -> bytes:
         """Blocks between two indices as they are sent: [[index, block], ...]. The same ones every time."""

@@ -63,6 +63,10 @@ class Gaps:
         """The one to be filled first: the newest."""
         return next((gap for gap in reversed(self._gaps) if not gap.is_lost), None)
 
+    def lacks(self, index: int) -> bool:
+        """Whether the block after this one is in a gap."""
+        return any(gap.above <= index < gap.below for gap in self._gaps)
+
     def limit(self, snapshot_index: int) -> int:
         """How far blocks may be folded over a snapshot: not over a gap that begins behind it."""
         beyond = [gap.above for gap in self._gaps if gap.below > snapshot_index]

@@ -203,6 +203,30 @@ def test_what_every_replica_has_forgotten_is_given_up_and_the_rest_is_fetched(ru
     play(run, story)
 
 
+def test_what_all_lack_alike_is_given_up_by_all(run: Run):
+    """Else each would wait for the others: the last one that had it was taken away."""
+
+    async def story() -> None:
+        gone, one, other = await ahead(50), await ahead(3), await ahead(3)
+        image = await image_of(gone)
+        everybody: dict[str, Wire] = {}
+        clock = FakeClock()
+        sides = []
+        for name, each in (("a", one), ("b", other)):
+            await take(each, image)
+            sides.append(Backfill(engine=each.engine, peers=Wire(name, everybody), clock=clock))
+            sides[-1].start()
+        for _ in range(20):
+            await clock.advance(0.5)
+        for each in (one, other):
+            assert each.engine.gaps.wanted is None
+            assert each.engine.gaps.floor == image.index + 1
+        for side in sides:
+            await side.close()
+
+    play(run, story)
+
+
 def test_a_block_that_was_changed_on_the_way_is_not_kept(run: Run):
     async def story() -> None:
         leader, follower = await ahead(20), await ahead(3)

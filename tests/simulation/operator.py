@@ -100,10 +100,15 @@ class Operator:
             await self._until(lambda seats: _votes(seats, replica_id), "", replica_id)
 
     def _is_dispensable(self, replica_id: str) -> bool:
-        """Whether another has all of the history: a new replica fetches it after it has its vote."""
+        """Whether another has all of the history: a new replica fetches it after it has its vote.
+
+        Who is behind may yet take a snapshot, and then has a gap too.
+        """
+        there = {name: life for name, life in self._place.lives.items() if life.is_open}
+        latest = max((life.engine.index for life in there.values()), default=0)
         return any(
-            life.is_open and life.engine.gaps.wanted is None
-            for name, life in self._place.lives.items()
+            life.engine.gaps.wanted is None and life.engine.index == latest
+            for name, life in there.items()
             if name != replica_id
         )
 
