@@ -91,7 +91,6 @@ class Backfill:
 
     async def _give(self, replica_id: str, after: int, until: int, offset: int) -> None:
         page = await self._page(after, until)
-        engine = self._engine
         self._peers.tell(
             replica_id,
             {
@@ -105,7 +104,7 @@ class Backfill:
         )
 
     def _is_all(self, after: int, until: int) -> bool:
-        """Whether nothing better is to be had here. Who lacks the same can only get it from a third, who is asked too."""
+        """Whether nothing better is to be had here: who lacks the same could get it only from a third, who is asked too."""
         gaps = self._engine.gaps
         return self._engine.stored_index >= until and (gaps.wanted is None or gaps.lacks(after))
 
