@@ -104,7 +104,7 @@ class Backfill:
         )
 
     def _is_all(self, after: int, until: int) -> bool:
-        """Whether nothing better is to be had here: who lacks the same could get it only from a third, who is asked too."""
+        """Whether nothing better is to be had here: who lacks the same could only get it from a third, asked too."""
         gaps = self._engine.gaps
         return self._engine.stored_index >= until and (gaps.wanted is None or gaps.lacks(after))
 
