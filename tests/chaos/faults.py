@@ -54,8 +54,13 @@ class Victims:
         self.group.signal(leader, signal.SIGTERM)
 
     async def cut_power(self, _leader: str) -> None:
-        """The disk of each replica forgets what was not synced; then everything starts again."""
+        """The disk of each replica forgets what was not synced; then everything starts again.
+
+        All stand still first, as without power: while ext4 goes down, a sync that it overtakes may answer that all is well.
+        """
         self.hit = []
+        for name in self.group.running():
+            self.group.signal(name, signal.SIGSTOP)
         for disk in self.disks.values():
             disk.cut()
         await self._kill_all()
