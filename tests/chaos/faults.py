@@ -56,7 +56,8 @@ class Victims:
     async def cut_power(self, _leader: str) -> None:
         """The disk of each replica forgets what was not synced; then everything starts again.
 
-        All stand still first, as without power: while ext4 goes down, a sync that it overtakes may answer that all is well.
+        All stand still first, as without power: while ext4 goes down, a sync that it overtakes may still
+        answer that all is well.
         """
         self.hit = []
         for name in self.group.running():

@@ -73,8 +73,9 @@ def test_after_a_real_power_cut_everything_that_was_called_durable_is_there(powe
             began = time.monotonic_ns()
             power_disk.cut()
             lines = [line.split() for line in writer.stdout.read().splitlines()]
-            # What is said while the file system goes down is not believed: a sync that it overtakes may answer that all is
-            # well, since ext4 drops the error of turning reserved blocks into written ones. Without power nobody answers.
+            # What is said while the file system goes down is not believed: a sync that it overtakes may answer
+            # that all is well, since ext4 drops the error of turning reserved blocks into written ones. Without
+            # power nobody answers.
             told = [int(index) for index, at in lines if int(at) < began]
         power_disk.unmount()
         power_disk.restore()
