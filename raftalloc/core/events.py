@@ -327,7 +327,7 @@ class QueueSet:
     order: int = PRIORITY_WITH_FAIRSHARE
     ageing_ms: int = 3_600_000
     backfill: int = CONSERVATIVE
-    depth: int = 16
+    depth: int = 4
     preemption: int = NO_PREEMPTION
     grace_ms: int = 30_000
     min_run_ms: int = 60_000

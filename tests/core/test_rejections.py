@@ -153,6 +153,11 @@ LATER: dict[str, tuple[list[Any], int, str]] = {
         1001,
         "allocation 4 has no lease to renew",
     ),
+    "NOT_RESIZABLE": (
+        [allocate("b", cpu=1), commands.Resize(4, 2, "b", (("api_quota", 1),))],
+        1001,
+        "allocation 4 cannot be resized: node resources neither come nor go altogether",
+    ),
     "NODE_STATE": (
         [commands.MarkLost("n1"), commands.Cordon("n1")],
         1001,

@@ -87,7 +87,7 @@ def test_members_come_move_and_go(tmp_path: Path, run: Run, free_ports: Ports):
         moved = End(authority, "b", {**ports, "b": ports["z"]}, "a")
         moved.open()
         a.wire.addNode(node("b", ports["z"]))
-        await until(lambda: moved.wire.links == ("a",))
+        await until(lambda: moved.wire.links == ("a",) and a.wire.links == ("b",))
         assert a.links[0] == "+b"
         assert a.links[-1] == "+b"
         a.wire.dropNode(node("b", 0))
